@@ -1,0 +1,191 @@
+package infer
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Role says who speaks a message.
+type Role string
+
+const (
+	RoleSystem    Role = "system"
+	RoleUser      Role = "user"
+	RoleAssistant Role = "assistant"
+	RoleTool      Role = "tool"
+)
+
+// Message is one turn of a conversation.
+type Message struct {
+	Role       Role       `json:"role"`
+	Content    string     `json:"content"`
+	Reasoning  string     `json:"reasoning_content,omitempty"`
+	Name       string     `json:"name,omitempty"`         // of the tool, when Role is tool
+	ToolCalls  []ToolCall `json:"tool_calls,omitempty"`   // made by the assistant
+	ToolCallID string     `json:"tool_call_id,omitempty"` // answered by a tool message
+}
+
+// Tool is a function that the model may call.
+type Tool struct {
+	Name        string          `json:"name"`
+	Description string          `json:"description,omitempty"`
+	Parameters  json.RawMessage `json:"parameters,omitempty"` // a JSON schema of an object
+}
+
+// ToolCall is a call that the model made. Arguments is the JSON text as it was generated.
+type ToolCall struct {
+	ID        string `json:"id"`
+	Name      string `json:"name"`
+	Arguments string `json:"arguments"`
+}
+
+// ToolChoice says whether the model may, must or must not call a tool.
+type ToolChoice string
+
+const (
+	ToolAuto     ToolChoice = "auto" // the default
+	ToolRequired ToolChoice = "required"
+	ToolNone     ToolChoice = "none"
+)
+
+// Request is one generation. Exactly one of Messages, Prompt and Tokens is set.
+type Request struct {
+	ID       string    // carried into logs and answers; never interpreted
+	Messages []Message // rendered by the model's chat template
+	Prompt   string    // raw text; special tokens are added as the model expects them
+	Tokens   []TokenID // taken as they are
+
+	Tools         []Tool     // only with Messages
+	ToolChoice    ToolChoice // "" means auto
+	ParallelTools bool       // allow several calls in one answer
+	NoReasoning   bool       // ask the template to leave reasoning out, where it can
+	// TemplateArgs are extra variables of the chat template, each a JSON value.
+	TemplateArgs map[string]json.RawMessage
+
+	MaxTokens    int      // answer tokens; 0 means whatever the context has room for
+	Stop         []string // texts that end the answer and are not part of it
+	IgnoreEOS    bool     // go on past the end-of-generation token
+	Sampling     Sampling
+	Constraint   Constraint
+	Logprobs     bool // report the log-probability of each answer token
+	TopLogprobs  int  // and of that many alternatives
+	SpecialText  bool // show control tokens in the answer's text
+
+	KV       KVPolicy
+	Priority int       // higher first; 0 is normal
+	Deadline time.Time // zero means none
+}
+
+// Constraint restricts the answer. At most one field is set.
+type Constraint struct {
+	Grammar string          // GBNF
+	Schema  json.RawMessage // JSON schema
+}
+
+// KVPolicy says how the request's cached keys and values are kept and given up. The zero value
+// reuses whatever prefix is at hand and refuses what does not fit the context.
+type KVPolicy struct {
+	NoReuse       bool   // compute the whole prompt
+	Scope         string // requests reuse prefixes only within one scope
+	Deterministic bool   // the same result whatever else runs
+}
+
+// Finish says why an answer ended.
+type Finish string
+
+const (
+	FinishStop   Finish = "stop"       // the model ended its answer, or a stop text was met
+	FinishLength Finish = "length"     // MaxTokens or the context was reached
+	FinishTools  Finish = "tool_calls" // the answer is one or more tool calls
+)
+
+// Chunk is a piece of an answer. Strings may be kept.
+type Chunk struct {
+	Text      string // valid UTF-8 unless the model's own bytes are not
+	Reasoning string // text that the model marked as reasoning
+	Tokens    int    // answer tokens behind this chunk
+	ToolCalls []ToolCallDelta
+	Logprobs  []Logprob // one per token, when asked for
+	Final     *Final    // set on the last chunk only
+}
+
+// ToolCallDelta extends the tool call at Index. Name and ID come once, Arguments grow.
+type ToolCallDelta struct {
+	Index     int    `json:"index"`
+	ID        string `json:"id,omitempty"`
+	Name      string `json:"name,omitempty"`
+	Arguments string `json:"arguments,omitempty"`
+}
+
+// Logprob is the natural logarithm of the probability that the model gave to a token, before
+// temperature and truncation.
+type Logprob struct {
+	Token   Token     `json:"token"`
+	Logprob float32   `json:"logprob"`
+	Top     []Logprob `json:"top,omitempty"` // most probable first
+}
+
+// Final closes an answer.
+type Final struct {
+	Reason Finish  `json:"finish_reason"`
+	Stop   string  `json:"stop,omitempty"` // the stop text that was met
+	Seed   uint32  `json:"seed"`           // repeats this answer in a deterministic engine
+	Answer Message `json:"answer"`         // the whole answer, tool calls parsed
+	Usage  Usage   `json:"usage"`
+}
+
+// Usage counts what a request cost.
+type Usage struct {
+	PromptTokens     int     `json:"prompt_tokens"`
+	CompletionTokens int     `json:"completion_tokens"`
+	Cached           Cached  `json:"cached"` // prompt tokens that were not computed
+	Timings          Timings `json:"timings"`
+}
+
+// Cached counts reused prompt tokens by where they lay.
+type Cached struct {
+	Live int `json:"live"`
+	RAM  int `json:"ram"`
+	Disk int `json:"disk"`
+}
+
+// Timings are durations of one request on the monotonic clock.
+type Timings struct {
+	Queue   time.Duration `json:"queue_ns"`   // from submission to the first step
+	Prefill time.Duration `json:"prefill_ns"` // computing the prompt
+	TTFT    time.Duration `json:"ttft_ns"`    // from submission to the first token
+	Decode  time.Duration `json:"decode_ns"`  // from the first token to the last
+	ITLMax  time.Duration `json:"itl_max_ns"` // longest wait between two tokens
+}
+
+// DecodeRate returns tokens per second after the first token, or 0 when there is only one.
+func (u Usage) DecodeRate() float64 {
+	if u.CompletionTokens < 2 || u.Timings.Decode <= 0 {
+		return 0
+	}
+	return float64(u.CompletionTokens-1) / u.Timings.Decode.Seconds()
+}
+
+// PrefillRate returns computed prompt tokens per second, or 0.
+func (u Usage) PrefillRate() float64 {
+	n := u.PromptTokens - u.Cached.Live - u.Cached.RAM - u.Cached.Disk
+	if n <= 0 || u.Timings.Prefill <= 0 {
+		return 0
+	}
+	return float64(n) / u.Timings.Prefill.Seconds()
+}
+
+// ScoreRequest asks how probable Text is after Context.
+type ScoreRequest struct {
+	Context     string // may be empty: then the first token of Text has no score
+	Text        string
+	TopLogprobs int
+	Deadline    time.Time
+}
+
+// Scores are the log-probabilities of a text, token by token.
+type Scores struct {
+	Tokens []Logprob `json:"tokens"`
+	Sum    float64   `json:"sum"`   // of all Logprob values
+	Usage  Usage     `json:"usage"` // PromptTokens counts context and text
+}
