@@ -1,0 +1,208 @@
+// sampler.cpp chooses tokens. It wraps upstream's common sampler, which checks a grammar against
+// the chosen token first and against the whole vocabulary only on a miss, and takes the greedy
+// choice in one pass over the logits where nothing else is asked for.
+#include "internal.h"
+
+#include "common.h"
+#include "llama-grammar.h"
+#include "sampling.h"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+struct nr_sampler {
+    const nr_model * model;
+    common_sampler * chain;              // NULL when greedy
+    std::vector<llama_token> suppressed; // never chosen when greedy
+};
+
+namespace {
+
+// check_grammar parses a grammar the way upstream does, but keeps the reason: upstream prints it
+// to the terminal and forgets it.
+void check_grammar(const llama_vocab * vocab, const char * text) {
+    llama_grammar_parser parser(vocab);
+    const char * pos = text;
+    while (*pos != '\0' && std::strchr(" \t\r\n#", *pos) != nullptr) {
+        pos += *pos == '#' ? std::strcspn(pos, "\r\n") : 1;
+    }
+    while (*pos != '\0') {
+        pos = parser.parse_rule(pos);
+    }
+    for (const auto & [name, id] : parser.symbol_ids) {
+        if (id >= parser.rules.size() || parser.rules[id].empty()) {
+            throw std::runtime_error("rule '" + name + "' is used but not defined");
+        }
+    }
+    if (parser.symbol_ids.count("root") == 0) {
+        throw std::runtime_error("there is no rule named 'root'");
+    }
+    auto * grammar = llama_sampler_init_grammar(vocab, text, "root");
+    if (grammar == nullptr) {
+        throw std::runtime_error("a rule calls itself before it reads anything (left recursion)");
+    }
+    llama_sampler_free(grammar);
+}
+
+void set_grammar(const nr_model * model, const nr_sampler_params & p,
+                 common_params_sampling & out) {
+    check_grammar(model->vocab, p.grammar);
+    out.grammar = common_grammar(
+        p.grammar_prefill ? COMMON_GRAMMAR_TYPE_TOOL_CALLS : COMMON_GRAMMAR_TYPE_USER, p.grammar);
+    out.grammar_lazy = p.grammar_lazy;
+    for (int32_t i = 0; i < p.n_triggers; i++) {
+        common_grammar_trigger trigger;
+        trigger.type = static_cast<common_grammar_trigger_type>(p.trigger_types[i]);
+        trigger.value = p.trigger_values[i];
+        trigger.token = p.trigger_tokens[i];
+        out.grammar_triggers.push_back(trigger);
+    }
+    for (int32_t i = 0; i < p.n_preserved; i++) {
+        out.preserved_tokens.insert(p.preserved[i]);
+    }
+}
+
+common_params_sampling convert(const nr_model * model, const nr_sampler_params & p) {
+    common_params_sampling out;
+    out.seed = p.seed;
+    out.temp = p.temperature;
+    out.dynatemp_range = p.dynatemp_range;
+    out.dynatemp_exponent = p.dynatemp_exponent;
+    out.top_k = p.top_k;
+    out.top_p = p.top_p;
+    out.min_p = p.min_p;
+    out.typ_p = p.typical_p;
+    out.top_n_sigma = p.top_n_sigma;
+    out.xtc_probability = p.xtc_probability;
+    out.xtc_threshold = p.xtc_threshold;
+    out.penalty_last_n = p.penalty_last_n;
+    out.penalty_repeat = p.penalty_repeat;
+    out.penalty_freq = p.penalty_frequency;
+    out.penalty_present = p.penalty_presence;
+    out.dry_multiplier = p.dry_multiplier;
+    out.dry_base = p.dry_base;
+    out.dry_allowed_length = p.dry_allowed_length;
+    out.dry_penalty_last_n = p.dry_last_n;
+    if (p.n_dry_breakers > 0) {
+        out.dry_sequence_breakers.assign(p.dry_breakers, p.dry_breakers + p.n_dry_breakers);
+    }
+    out.mirostat = p.mirostat;
+    out.mirostat_tau = p.mirostat_tau;
+    out.mirostat_eta = p.mirostat_eta;
+    out.no_perf = true;
+    for (int32_t i = 0; i < p.n_bias; i++) {
+        out.logit_bias.push_back({p.bias[i].token, p.bias[i].bias});
+    }
+    for (llama_token id = 0; p.ignore_eos && id < model->n_vocab; id++) {
+        if (llama_vocab_is_eog(model->vocab, id)) {
+            out.logit_bias.push_back({id, -INFINITY});
+        }
+    }
+    if (p.generation_prompt != nullptr) {
+        out.generation_prompt = p.generation_prompt;
+    }
+    if (p.grammar != nullptr) {
+        set_grammar(model, p, out);
+    }
+    return out;
+}
+
+// plain says that only the most probable token matters.
+bool plain(const common_params_sampling & p) {
+    return p.temp <= 0.0f && p.mirostat == 0 && p.grammar.empty() && p.penalty_repeat == 1.0f &&
+           p.penalty_freq == 0.0f && p.penalty_present == 0.0f && p.dry_multiplier == 0.0f &&
+           p.xtc_probability == 0.0f;
+}
+
+// suppressible collects the banned tokens, and says whether bans are all the biases there are.
+bool suppressible(const nr_model * model, const common_params_sampling & p,
+                  std::vector<llama_token> & out) {
+    for (const auto & bias : p.logit_bias) {
+        if (bias.bias != -INFINITY) {
+            return false;
+        }
+        out.push_back(bias.token);
+    }
+    int32_t n = 0;
+    const llama_token * tokens = llama_vocab_get_suppress_tokens(model->vocab, &n);
+    out.insert(out.end(), tokens, tokens + n);
+    return true;
+}
+
+llama_token greedy(const nr_sampler * s, nr_context * ctx, int32_t place) {
+    float * logits = llama_get_logits_ith(ctx->ctx, place);
+    if (logits == nullptr) {
+        throw std::runtime_error("there are no logits at this place");
+    }
+    for (llama_token id : s->suppressed) {
+        logits[id] = -INFINITY;
+    }
+    // Sixteen running maxima keep the vector units busy; the first place of the largest wins.
+    const float * begin = logits;
+    const float * end = begin + s->model->n_vocab;
+    float lanes[16];
+    std::fill(lanes, lanes + 16, -INFINITY);
+    const float * at = begin;
+    for (; end - at >= 16; at += 16) {
+        for (int j = 0; j < 16; j++) {
+            lanes[j] = at[j] > lanes[j] ? at[j] : lanes[j];
+        }
+    }
+    float max = *std::max_element(lanes, lanes + 16);
+    for (; at < end; at++) {
+        max = *at > max ? *at : max;
+    }
+    const float * best = max == -INFINITY ? end : std::find(begin, end, max);
+    if (best == end) {
+        throw std::runtime_error("the logits hold no number to choose from");
+    }
+    return static_cast<llama_token>(best - begin);
+}
+
+} // namespace
+
+nr_sampler * nr_sampler_new(const nr_model * model, const nr_sampler_params * params,
+                            nr_error * err) {
+    int32_t code = params->grammar != nullptr ? NR_GRAMMAR : NR_INVALID;
+    return nr_guard<nr_sampler *>(err, code, nullptr, [&] {
+        common_params_sampling p = convert(model, *params);
+        nr_sampler s = {model, nullptr, {}};
+        if (!plain(p) || !suppressible(model, p, s.suppressed)) {
+            s.chain = common_sampler_init(model->model, p);
+        }
+        return new nr_sampler(std::move(s));
+    });
+}
+
+void nr_sampler_free(nr_sampler * sampler) {
+    if (sampler != nullptr) {
+        common_sampler_free(sampler->chain);
+        delete sampler;
+    }
+}
+
+int32_t nr_sampler_sample(nr_sampler * sampler, nr_context * ctx, int32_t place,
+                          nr_error * err) {
+    return nr_guard<int32_t>(err, NR_GRAMMAR, -1, [&] {
+        if (sampler->chain == nullptr) {
+            return greedy(sampler, ctx, place);
+        }
+        llama_token id = common_sampler_sample(sampler->chain, ctx->ctx, place);
+        common_sampler_accept(sampler->chain, id, true);
+        return id;
+    });
+}
+
+int32_t nr_sampler_accept(nr_sampler * sampler, int32_t token, bool generated, nr_error * err) {
+    return nr_guard<int32_t>(err, NR_GRAMMAR, NR_GRAMMAR, [&] {
+        if (sampler->chain != nullptr) {
+            common_sampler_accept(sampler->chain, token, generated);
+        }
+        return static_cast<int32_t>(NR_OK);
+    });
+}
+
+uint32_t nr_sampler_seed(const nr_sampler * sampler) {
+    return sampler->chain == nullptr ? 0 : common_sampler_get_seed(sampler->chain);
+}
