@@ -1,0 +1,77 @@
+package gguf
+
+import "math"
+
+// CacheSize is what one sequence costs in the KV cache. Full layers grow with every token;
+// windowed ones keep at most Window tokens (llama.cpp adds a micro-batch to that, and more with
+// several sequences or with a full-size window cache).
+type CacheSize struct {
+	FullLayers    int
+	FullBytes     int64 // per token, all full layers together
+	WindowLayers  int
+	WindowBytes   int64 // per token inside the window, all windowed layers together
+	Window        int   // tokens; 0 when WindowLayers is 0
+	SharedLayers  int   // layers that read the cache of another layer
+	StateLayers   int   // recurrent layers, of constant size that is not counted here
+	IndexNotKnown bool  // an index cache comes on top that is not counted here
+}
+
+// Bytes is the cost of the first n tokens of one sequence: full layers times n, windowed layers
+// times min(n, Window). It saturates instead of wrapping.
+func (c CacheSize) Bytes(n int64) int64 {
+	return saturate(times(c.FullBytes, n), times(c.WindowBytes, min(n, int64(c.Window))))
+}
+
+func times(a, b int64) int64 {
+	if a > 0 && b > math.MaxInt64/a {
+		return math.MaxInt64
+	}
+	return a * b
+}
+
+// CacheSize computes the KV cost for keys of type k and values of type v. A quantised type whose
+// block does not divide the head length gives ErrKeyType, as llama.cpp refuses it.
+func (s Shape) CacheSize(k, v TensorType) (CacheSize, error) {
+	c := CacheSize{IndexNotKnown: s.CacheExtra}
+	for i, l := range s.Layers {
+		if l.Recurrent {
+			c.StateLayers++
+		}
+		if !l.Cached {
+			if s.Cache != CacheNone && !l.Recurrent && l.KVHeads > 0 && i < len(s.Layers)-s.DraftLayers {
+				c.SharedLayers++
+			}
+			continue
+		}
+		keys, err := rowBytes(k, l.KeyLength, l.KVHeads, i)
+		if err != nil {
+			return CacheSize{}, err
+		}
+		values, err := rowBytes(v, l.ValueLength, l.KVHeads, i)
+		if err != nil {
+			return CacheSize{}, err
+		}
+		if l.Window > 0 {
+			c.Window = l.Window
+			c.WindowLayers++
+			c.WindowBytes += keys + values
+		} else {
+			c.FullLayers++
+			c.FullBytes += keys + values
+		}
+	}
+	return c, nil
+}
+
+// rowBytes is the size of heads x length elements of type t.
+func rowBytes(t TensorType, length, heads, layer int) (int64, error) {
+	block, bytes := t.Block()
+	if block == 0 || int64(length)%block != 0 {
+		return 0, &Error{
+			Op: "check", Kind: ErrKeyType, Field: "cache type", Offset: -1, Hint: "choose f16 or q8_0",
+			Err: fault(ErrCorrupt, "", -1, "", "block of %s (%d) does not divide head length %d of layer %d",
+				t, block, length, layer).Err,
+		}
+	}
+	return int64(length) * int64(heads) / block * bytes, nil
+}
