@@ -1,0 +1,258 @@
+package llama
+
+// arrays are the batch's places in C memory, owned by the context. Each has the same length,
+// the capacity of the batch.
+type arrays struct {
+	token  []Token
+	pos    []Pos
+	seq    []Seq
+	output []int8
+}
+
+// Batch is what one Decode computes: a list of places, each one token of one sequence. It
+// belongs to its context and is filled by the goroutine that owns it.
+type Batch struct {
+	c       *Context
+	arrays  arrays
+	n       int
+	outputs int
+}
+
+// Batch returns the context's batch, as it was left.
+func (c *Context) Batch() *Batch { return &c.batch }
+
+// Reset empties the batch.
+func (b *Batch) Reset() { b.n, b.outputs = 0, 0 }
+
+// Len is the number of places filled.
+func (b *Batch) Len() int { return b.n }
+
+// Room is how many more places there are.
+func (b *Batch) Room() int { return len(b.arrays.token) - b.n }
+
+// Add fills the next place and returns its index. output asks for logits or an embedding there.
+// Errors: Invalid.
+func (b *Batch) Add(token Token, pos Pos, seq Seq, output bool) (int, error) {
+	const op = "batch"
+	switch {
+	case b.Room() == 0:
+		return 0, fail(op, Invalid, "decode first", "all %d places are filled", b.n)
+	case pos < 0:
+		return 0, fail(op, Invalid, "", "position %d", pos)
+	case output && b.outputs == b.c.params.Outputs:
+		return 0, fail(op, Invalid, "raise ContextParams.Outputs",
+			"more than %d outputs", b.c.params.Outputs)
+	}
+	if err := b.c.checkSeq(op, seq); err != nil {
+		return 0, err
+	}
+	if err := b.c.model.checkToken(op, token); err != nil {
+		return 0, err
+	}
+	i := b.n
+	b.arrays.token[i], b.arrays.pos[i], b.arrays.seq[i] = token, pos, seq
+	b.arrays.output[i] = 0
+	if output {
+		b.arrays.output[i] = 1
+		b.outputs++
+	}
+	b.n++
+	return i, nil
+}
+
+// Decode computes the batch and empties it. Without an output nothing waits for the device.
+// Errors: Invalid, Full (nothing changed: free cells and decode again), Canceled (what was
+// computed stays: ask PosMax), Decode, Closed.
+func (c *Context) Decode() error {
+	if err := c.ready("decode"); err != nil {
+		return err
+	}
+	defer c.leave()
+	n := c.batch.n
+	c.batch.Reset()
+	return decode(c.h, n)
+}
+
+// Encode runs the encoder over the batch and empties it. Errors as Decode, and Unsupported.
+func (c *Context) Encode() error {
+	if !c.model.info.Encoder {
+		return fail("encode", Unsupported, "use Decode", "this model has no encoder")
+	}
+	if err := c.ready("encode"); err != nil {
+		return err
+	}
+	defer c.leave()
+	n := c.batch.n
+	c.batch.Reset()
+	if n > c.info.MicroBatch {
+		return fail("encode", Invalid, "raise ContextParams.MicroBatch",
+			"%d tokens, at most %d at once", n, c.info.MicroBatch)
+	}
+	return encode(c.h, n)
+}
+
+// ready admits a call that computes the batch; the caller leaves.
+func (c *Context) ready(op string) error {
+	if c.batch.n == 0 {
+		return fail(op, Invalid, "", "the batch is empty")
+	}
+	if c.params.Attention == AttentionFull && c.batch.n > c.info.MicroBatch {
+		return fail(op, Invalid, "raise ContextParams.MicroBatch",
+			"full attention computes at most %d tokens at once", c.info.MicroBatch)
+	}
+	return c.enter(op)
+}
+
+// Sync waits for the device.
+func (c *Context) Sync() error {
+	if err := c.enter("sync"); err != nil {
+		return err
+	}
+	defer c.leave()
+	syncContext(c.h)
+	return nil
+}
+
+// Pick is one choice of a Step.
+type Pick struct {
+	Sampler *Sampler // chooses the token and accepts it
+	Place   int      // of the batch, with output set
+	Special bool     // spell control tokens in Piece
+
+	Token Token  // chosen
+	EOG   bool   // it ends the generation
+	Piece []byte // its bytes; owned by the context and valid until the next Step
+}
+
+// Step decodes the batch, then samples and spells one token for each pick, in one crossing. It
+// empties the batch and allocates nothing. Errors as Decode, and BadGrammar when a constraint
+// leaves nothing to choose.
+func (c *Context) Step(picks []Pick) error {
+	const op = "step"
+	if len(picks) > c.params.Sequences {
+		return fail(op, Invalid, "", "%d picks, at most %d", len(picks), c.params.Sequences)
+	}
+	for i := range picks {
+		p := &picks[i]
+		if p.Place < 0 || p.Place >= c.batch.n || c.batch.arrays.output[p.Place] == 0 {
+			return fail(op, Invalid, "add it with output", "place %d has no output", p.Place)
+		}
+		if p.Sampler == nil || p.Sampler.model != c.model {
+			return fail(op, Invalid, "", "pick %d has no sampler of this model", i)
+		}
+	}
+	for i := range picks {
+		if err := picks[i].Sampler.enter(op); err != nil {
+			leaveAll(picks[:i])
+			return err
+		}
+	}
+	defer leaveAll(picks)
+	if err := c.ready(op); err != nil {
+		return err
+	}
+	defer c.leave()
+	n := c.batch.n
+	c.batch.Reset()
+	return step(c.h, c.model.h, n, picks)
+}
+
+func leaveAll(picks []Pick) {
+	for i := range picks {
+		picks[i].Sampler.leave()
+	}
+}
+
+// Sample chooses and accepts a token from the logits of a place of the last Decode.
+func (c *Context) Sample(s *Sampler, place int) (Token, error) {
+	const op = "sample"
+	if err := s.enter(op); err != nil {
+		return 0, err
+	}
+	defer s.leave()
+	if err := c.enter(op); err != nil {
+		return 0, err
+	}
+	defer c.leave()
+	if err := c.checkOutput(op, place); err != nil {
+		return 0, err
+	}
+	return sample(c.h, s.h, place)
+}
+
+// checkOutput refuses a place of the last batch that has no output.
+func (c *Context) checkOutput(op string, place int) error {
+	if place < 0 || place >= len(c.batch.arrays.output) || c.batch.arrays.output[place] == 0 {
+		return fail(op, Invalid, "add it with output", "place %d has no output", place)
+	}
+	return nil
+}
+
+// Logits returns the logits of a place of the last Decode, [vocabulary]. The slice is owned by
+// C and valid until the next Decode.
+func (c *Context) Logits(place int) ([]float32, error) {
+	if err := c.enter("logits"); err != nil {
+		return nil, err
+	}
+	defer c.leave()
+	if err := c.checkOutput("logits", place); err != nil {
+		return nil, err
+	}
+	out := logits(c.h, place, c.model.info.Vocabulary)
+	if out == nil {
+		return nil, fail("logits", Invalid, "", "place %d has no logits", place)
+	}
+	return out, nil
+}
+
+// Embedding copies the vector of a sequence of the last Decode into dst, [embedding size]. It
+// needs pooling.
+func (c *Context) Embedding(seq Seq, dst []float32) error {
+	if err := c.enter("embedding"); err != nil {
+		return err
+	}
+	defer c.leave()
+	if err := c.checkSeq("embedding", seq); err != nil {
+		return err
+	}
+	if len(dst) != c.model.info.EmbeddingSize {
+		return fail("embedding", Invalid, "", "room for %d values, need %d",
+			len(dst), c.model.info.EmbeddingSize)
+	}
+	if !c.params.Embeddings || !embedding(c.h, seq, dst) {
+		return fail("embedding", Unsupported, "set ContextParams.Embeddings and Pooling",
+			"sequence %d has no vector", seq)
+	}
+	return nil
+}
+
+// TopLogprob is one alternative of Logprobs.
+type TopLogprob struct {
+	Token   Token
+	Logprob float32
+}
+
+// Logprobs gives natural log-probabilities at a place of the last Decode: of token, and of the
+// len(top) most probable tokens, best first, into top.
+func (c *Context) Logprobs(place int, token Token, top []TopLogprob) (float32, error) {
+	const op = "logprobs"
+	if err := c.enter(op); err != nil {
+		return 0, err
+	}
+	defer c.leave()
+	if err := c.checkOutput(op, place); err != nil {
+		return 0, err
+	}
+	if err := c.model.checkToken(op, token); err != nil {
+		return 0, err
+	}
+	if len(top) > c.model.info.Vocabulary {
+		return 0, fail(op, Invalid, "", "%d alternatives of %d tokens",
+			len(top), c.model.info.Vocabulary)
+	}
+	lp, ok := logprobs(c.h, place, token, top)
+	if !ok {
+		return 0, fail(op, Invalid, "", "place %d has no logits", place)
+	}
+	return lp, nil
+}
