@@ -97,7 +97,7 @@ func (p *parser) count(part string, limit, each int64) int64 {
 		c.fail(ErrLimit, hintRegenerate, "%d is above %d", n, limit)
 	case int64(n)*each > c.size-c.pos:
 		c.pos -= 8
-		c.fail(ErrTruncated, hintTruncated, "%d records cannot fit into %d bytes", n, c.size)
+		c.fail(ErrTruncated, hintTruncated, "%d records cannot fit into %d bytes", n, c.size-c.pos-8)
 	default:
 		return int64(n)
 	}

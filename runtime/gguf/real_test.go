@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -36,7 +37,9 @@ func TestRealFiles(t *testing.T) {
 	}
 }
 
-func filepathList(s string) []string { return filepath.SplitList(s) }
+func filepathList(s string) []string {
+	return slices.DeleteFunc(filepath.SplitList(s), func(p string) bool { return p == "" })
+}
 
 // testWriter sends lines to the test's log.
 type testWriter struct{ t *testing.T }
