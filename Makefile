@@ -12,9 +12,12 @@ export CUDA DL NATIVE LLAMA_CPP_DIR NORION_CACHE JOBS
 GO      ?= go
 NATIVE_TOOL := CGO_ENABLED=0 $(GO) run ./third_party/native
 # The build tags and link flags of the native build; read when a recipe runs, after `native`.
-TAGS     = -tags "$$(cat third_party/dist/tags)"
+TAGS_WORD = -tags=$$(cat third_party/dist/tags)
+TAGS     = "$(TAGS_WORD)"
 CGO      = CGO_ENABLED=1 CGO_LDFLAGS="$$(cat third_party/dist/ldflags) $${CGO_LDFLAGS:-}"
-DIST_LIB = LD_LIBRARY_PATH="$(CURDIR)/third_party/dist/lib$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}"
+LIBS     = LD_LIBRARY_PATH="$(CURDIR)/third_party/dist/lib$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}"
+ASAN_WORKS = echo 'int main(void) { return 0; }' | \
+	$${CC:-cc} -fsanitize=address -x c -o /dev/null - 2>/dev/null
 COUNT   := $(GO) run ./docs/house/count
 FUZZTIME ?= 30s
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -23,7 +26,7 @@ MODEL   ?= smollm2:135m
 PROMPT  ?= Why is the sky blue? Answer in two sentences.
 
 .DEFAULT_GOAL := help
-.PHONY: help run build native peers test race asan fuzz bench lint cover clean portable
+.PHONY: help run build native peers test race asan fuzz bench lint cover clean
 
 help: ## list the verbs
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,3 +43,46 @@ native: ## get, verify and build the pinned llama.cpp and the shim
 
 peers: ## build llama-bench, llama-server and others from the same tree, for comparisons
 	@$(NATIVE_TOOL) peers
+
+test: native ## every check that needs no lint tools: builds, vet, race, address sanitizer
+	CGO_ENABLED=0 $(GO) build ./...
+	CGO_ENABLED=0 $(GO) vet ./...
+	CGO_ENABLED=0 GOOS=darwin GOARCH=arm64 $(GO) vet ./...
+	CGO_ENABLED=0 GOOS=windows GOARCH=amd64 $(GO) vet ./...
+	$(CGO) $(GO) vet $(TAGS) ./...
+	@asan="$(GO) test -asan $(TAGS_WORD) -timeout 30m ./runtime/llama"; \
+	$(ASAN_WORKS) || { asan=""; echo "make: no address sanitizer here; that run is left out"; }; \
+	$(CGO) $(LIBS) $(COUNT) "$(GO) test -race $(TAGS_WORD) -timeout 30m ./..." $${asan:+"$$asan"}
+
+race: native ## all tests with the race detector
+	$(CGO) $(LIBS) $(COUNT) "$(GO) test -race $(TAGS_WORD) -timeout 30m ./..."
+
+asan: native ## the binding's tests with the address sanitizer
+	@$(ASAN_WORKS) || { echo "make: the C compiler has no address sanitizer" >&2; exit 1; }
+	$(CGO) $(LIBS) $(COUNT) "$(GO) test -asan $(TAGS_WORD) -timeout 30m ./runtime/llama"
+
+fuzz: native ## each fuzz target for FUZZTIME (30s)
+	@$(CGO) $(LIBS) $(GO) test $(TAGS) -list '^Fuzz' ./... | \
+	awk '/^Fuzz/ {f[++n] = $$1} /^ok/ {for (i = 1; i <= n; i++) print $$2, f[i]; n = 0}' | \
+	while read -r pkg target; do \
+		echo "fuzz: $$pkg $$target"; \
+		$(CGO) $(LIBS) $(GO) test $(TAGS) -run '^$$' -fuzz "^$$target\$$" \
+			-fuzztime $(FUZZTIME) "$$pkg" </dev/null; \
+	done
+
+bench: native ## Go benchmarks of every package
+	$(CGO) $(LIBS) $(GO) test $(TAGS) -run '^$$' -bench . -benchmem ./...
+
+lint: native ## golangci-lint, govulncheck, and the shim with warnings as errors
+	@$(NATIVE_TOOL) strict
+	$(CGO) $(GO) run $(GOLANGCI) run --build-tags "$$(cat third_party/dist/tags)" ./...
+	$(CGO) $(GO) run $(GOVULN) $(TAGS) ./...
+
+cover: native ## statement coverage by package, and .cover/index.html
+	@mkdir -p .cover
+	$(CGO) $(LIBS) $(GO) test $(TAGS) -coverprofile .cover/profile ./...
+	$(GO) tool cover -html .cover/profile -o .cover/index.html
+	@$(GO) tool cover -func .cover/profile | tail -1
+
+clean: ## remove what was built here; the cache of native builds stays
+	rm -rf bin .cover third_party/dist runtime/llama/native_stamp.h

@@ -93,7 +93,7 @@ func (j *job) run(ctx context.Context, targets []string, install func() error) e
 	return install()
 }
 
-// syncStage brings CMakeLists.txt and the shim's sources into the stage, touching only what differs.
+// syncStage brings CMakeLists.txt and the shim's sources into the stage and leaves equal files alone.
 func (j *job) syncStage() error {
 	third := filepath.Join(j.options.Root, "third_party", "CMakeLists.txt")
 	if err := copyFile(third, filepath.Join(j.stage, "CMakeLists.txt"), 0o644); err != nil {
@@ -139,7 +139,11 @@ func (j *job) configure(ctx context.Context, t tools) error {
 		"-S", j.stage, "-B", j.buildDir(), "-G", "Ninja", "-Wno-dev",
 		"-DCMAKE_MAKE_PROGRAM=" + t.Ninja, "-DNORION_LLAMA_DIR=" + j.source.Dir,
 	}, j.flags)
-	sum := sha256.Sum256([]byte(t.CMake + "\n" + strings.Join(args, "\n")))
+	shim, err := filepath.Glob(filepath.Join(j.stage, "shim", "*.cpp"))
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256([]byte(strings.Join(slices.Concat([]string{t.CMake}, args, shim), "\n")))
 	done := filepath.Join(j.stage, "configured")
 	want := hex.EncodeToString(sum[:])
 	if got, err := os.ReadFile(done); err == nil && string(got) == want {
@@ -150,8 +154,7 @@ func (j *job) configure(ctx context.Context, t tools) error {
 	if err := errors.Join(os.RemoveAll(done), os.RemoveAll(j.file("CMakeCache.txt"))); err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, t.CMake, args...)
-	output, err := cmd.CombinedOutput()
+	output, err := exec.CommandContext(ctx, t.CMake, args...).CombinedOutput()
 	logFile := filepath.Join(j.stage, "configure.log")
 	if e := writeFile(logFile, output, 0o644); e != nil {
 		return e

@@ -216,7 +216,8 @@ func readBuildInfo(dist string) (buildInfo, error) {
 func (j *job) installPeers() error {
 	dir := filepath.Join(j.options.Dist(), "peers")
 	for _, name := range peerPrograms() {
-		if err := copyFile(j.file(filepath.Join("bin", name)), filepath.Join(dir, name), 0o755); err != nil {
+		built := j.file(filepath.Join("bin", name))
+		if err := copyFile(built, filepath.Join(dir, name), 0o755); err != nil {
 			return err
 		}
 	}
