@@ -30,7 +30,7 @@ func times(a, b int64) int64 {
 }
 
 // CacheSize computes the KV cost for keys of type k and values of type v. A quantised type whose
-// block does not divide the head length gives ErrKeyType, as llama.cpp refuses it.
+// block does not divide the head length gives ErrCacheType, as llama.cpp refuses it.
 func (s Shape) CacheSize(k, v TensorType) (CacheSize, error) {
 	c := CacheSize{IndexNotKnown: s.CacheExtra}
 	for i, l := range s.Layers {
@@ -67,11 +67,10 @@ func (s Shape) CacheSize(k, v TensorType) (CacheSize, error) {
 func rowBytes(t TensorType, length, heads, layer int) (int64, error) {
 	block, bytes := t.Block()
 	if block == 0 || int64(length)%block != 0 {
-		return 0, &Error{
-			Op: "check", Kind: ErrKeyType, Field: "cache type", Offset: -1, Hint: "choose f16 or q8_0",
-			Err: fault(ErrCorrupt, "", -1, "", "block of %s (%d) does not divide head length %d of layer %d",
-				t, block, length, layer).Err,
-		}
+		e := fault(ErrCacheType, "", -1, "choose f16", "%s has blocks of %d, a head of layer %d has %d",
+			t, block, layer, length)
+		e.Op = "check"
+		return 0, e
 	}
 	return int64(length) * int64(heads) / block * bytes, nil
 }

@@ -20,6 +20,7 @@ var (
 	ErrUnknownArch = errors.New("unknown architecture")      // the pinned llama.cpp has no such model
 	ErrNoKey       = errors.New("metadata key is absent")
 	ErrKeyType     = errors.New("metadata key has another type")
+	ErrCacheType   = errors.New("KV cache type does not fit the model")
 )
 
 // Error is the one error type of this package.
@@ -77,4 +78,13 @@ func fault(kind error, field string, offset int64, hint, format string, args ...
 		e.Err = fmt.Errorf(format, args...)
 	}
 	return e
+}
+
+// cause is the innermost text of an error of this package, without operation and path.
+func cause(err error) string {
+	var e *Error
+	if errors.As(err, &e) && e.Err != nil {
+		return e.Err.Error()
+	}
+	return err.Error()
 }

@@ -117,7 +117,7 @@ func (s Summary) writeText(line func(label, format string, args ...any)) {
 		special = append(special, fmt.Sprintf("%s %d %s", t.Role, t.ID, clip(t.Text)))
 	}
 	line("special", "%s", strings.Join(special, ", "))
-	if s.Layers > 0 && len(s.Templates) == 0 {
+	if s.Layers > 0 && s.CacheKind != CacheNone && len(s.Templates) == 0 {
 		line("chat template", "none: chat needs --template")
 	}
 	for _, t := range s.Templates {

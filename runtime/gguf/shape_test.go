@@ -35,7 +35,7 @@ func TestShape(t *testing.T) {
 	require.Equal(t, CacheSize{FullLayers: 2, FullBytes: 2 * 2 * 2 * 8 * 2}, c)
 	require.Equal(t, int64(128*128), c.Bytes(128))
 	_, err = s.CacheSize(Q8_0, F16) // a head of 8 is no block of 32
-	require.ErrorIs(t, err, ErrKeyType)
+	require.ErrorIs(t, err, ErrCacheType)
 }
 
 // archModel is a model of n layers of another architecture, with its keys renamed.

@@ -159,7 +159,7 @@ func (s *Summary) addShape(f *File) error {
 	for _, t := range []TensorType{F16, Q8_0} {
 		c, err := shape.CacheSize(t, t)
 		if err != nil {
-			s.Notes = append(s.Notes, "a "+t.String()+" KV cache is impossible: "+err.Error())
+			s.Notes = append(s.Notes, "no "+t.String()+" KV cache: "+cause(err))
 			continue
 		}
 		s.Cache = append(s.Cache, CacheRow{
