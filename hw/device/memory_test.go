@@ -1,0 +1,85 @@
+package device
+
+import (
+	"testing"
+	"testing/fstest"
+
+	"github.com/stretchr/testify/require"
+)
+
+const meminfo = "MemTotal:       16000000 kB\nMemFree:  1 kB\nMemAvailable:    8000000 kB\n"
+
+// tree is a proc and sys tree from names and contents.
+func tree(files map[string]string) fstest.MapFS {
+	out := fstest.MapFS{}
+	for name, data := range files {
+		out[name] = &fstest.MapFile{Data: []byte(data)}
+	}
+	return out
+}
+
+func TestReadMemory(t *testing.T) {
+	t.Parallel()
+	machine := Memory{TotalBytes: 16000000 << 10, AvailableBytes: 8000000 << 10, Source: "machine"}
+	for _, c := range []struct {
+		name  string
+		files map[string]string
+		want  Memory
+	}{
+		{"machine", map[string]string{}, machine},
+		{"unlimited group", map[string]string{
+			"proc/self/cgroup":                "0::/a\n",
+			"sys/fs/cgroup/a/memory.max":      "max\n",
+			"sys/fs/cgroup/a/memory.current":  "5\n",
+			"sys/fs/cgroup/memory.max":        "max\n",
+			"sys/fs/cgroup/memory.current":    "5\n",
+			"sys/fs/cgroup/a/memory.stat":     "",
+			"sys/fs/cgroup/a/memory.swap.max": "0\n",
+		}, machine},
+		{"v2 limit on a parent, file pages can go", map[string]string{
+			"proc/self/cgroup":               "0::/a/b\n",
+			"sys/fs/cgroup/a/b/memory.max":   "max\n",
+			"sys/fs/cgroup/a/memory.max":     "1000000\n",
+			"sys/fs/cgroup/a/memory.current": "700000\n",
+			"sys/fs/cgroup/a/memory.stat":    "anon 1\ninactive_file 300000\nactive_file 100000\n",
+		}, Memory{TotalBytes: 1000000, AvailableBytes: 700000, Source: "cgroup"}},
+		{"v1 limit", map[string]string{
+			"proc/self/cgroup": "9:cpu,memory:/x\n",
+			"sys/fs/cgroup/memory/x/memory.limit_in_bytes":       "2000\n",
+			"sys/fs/cgroup/memory/x/memory.usage_in_bytes":       "3000\n",
+			"sys/fs/cgroup/memory/memory.limit_in_bytes":         "9223372036854771712\n",
+			"sys/fs/cgroup/memory/memory.usage_in_bytes":         "3000\n",
+			"sys/fs/cgroup/memory/x/memory.stat":                 "inactive_file nonsense\n",
+			"sys/fs/cgroup/memory/x/memory.kmem.limit_in_bytes":  "1\n",
+			"sys/fs/cgroup/memory/x/memory.soft_limit_in_bytes":  "1\n",
+			"sys/fs/cgroup/memory/x/memory.memsw.limit_in_bytes": "1\n",
+		}, Memory{TotalBytes: 2000, AvailableBytes: 0, Source: "cgroup"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			c.files["proc/meminfo"] = meminfo
+			got, err := readMemory(tree(c.files))
+			require.NoError(t, err)
+			require.Equal(t, c.want, got)
+		})
+	}
+}
+
+func TestReadMemoryWithoutAnswer(t *testing.T) {
+	t.Parallel()
+	_, err := readMemory(tree(map[string]string{"proc/meminfo": "MemTotal: lots\n"}))
+	require.ErrorIs(t, err, ErrUnknown)
+	_, err = readMemory(tree(nil))
+	require.Error(t, err)
+}
+
+func TestAvailableMemoryHere(t *testing.T) {
+	t.Parallel()
+	m, err := AvailableMemory()
+	if err != nil {
+		require.ErrorIs(t, err, ErrUnknown)
+		return
+	}
+	require.Positive(t, m.TotalBytes)
+	require.LessOrEqual(t, m.AvailableBytes, m.TotalBytes)
+}
