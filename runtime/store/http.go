@@ -77,12 +77,9 @@ func (j *job) fetchURL(ctx context.Context, t target) (fetched, error) {
 	if err := d.open(ctx); err != nil {
 		return fetched{}, err
 	}
-	f, err := finish(d.file, d.sum, d.done, t.source, d.run(ctx))
-	// d.done is read before run ends: take the true figures from the transfer.
-	f.size, f.want = d.done, t.want
-	if err == nil {
-		f.got = digestOf(d.sum.Sum(nil))
-	}
+	err := d.run(ctx)
+	f, err := finish(d.file, d.sum, d.done, t.source, err)
+	f.want = t.want
 	if errors.Is(err, ErrDigest) || errors.Is(err, ErrRefused) {
 		err = errors.Join(err, j.discardPart())
 	}
@@ -233,11 +230,7 @@ func (d *transfer) begin(resp *http.Response) error {
 // checkSize compares what the server will send with what is expected and what there is room for.
 func (d *transfer) checkSize() error {
 	if d.t.size > 0 && d.meta.SizeBytes > 0 && d.t.size != d.meta.SizeBytes {
-		return &Error{
-			Kind: ErrDigest,
-			Err:  fmt.Errorf("the source has %d bytes, want %d", d.meta.SizeBytes, d.t.size),
-			Hint: "the source has changed; nothing was kept",
-		}
+		return d.sizeError(d.meta.SizeBytes)
 	}
 	if d.limit() > ModelBytesMax {
 		return &Error{Kind: ErrRefused, Err: fmt.Errorf("more than %d bytes", ModelBytesMax)}
@@ -291,6 +284,9 @@ func (d *transfer) receive(ctx context.Context, body io.Reader, alive func()) er
 	d.report(StageDownload, d.done, d.total())
 	buf := make([]byte, copyBytes)
 	for {
+		if ctx.Err() != nil {
+			return sendError(ctx, ctx.Err())
+		}
 		n, err := body.Read(buf)
 		if n > 0 {
 			alive()
@@ -312,10 +308,22 @@ func (d *transfer) receive(ctx context.Context, body io.Reader, alive func()) er
 			return sendError(ctx, err)
 		}
 	}
-	if n := d.total(); n > 0 && d.done != n {
+	n := d.total()
+	switch {
+	case n == 0 || d.done == n:
+		return nil
+	case d.meta.SizeBytes == 0: // the server never said how much, and ended properly
+		return d.sizeError(d.done)
+	default:
 		return retry(fmt.Errorf("the body ended at byte %d of %d", d.done, n))
 	}
-	return nil
+}
+
+func (d *transfer) sizeError(have int64) error {
+	return &Error{
+		Kind: ErrDigest, Err: fmt.Errorf("the source has %d bytes, want %d", have, d.t.size),
+		Hint: "the source has changed; nothing was kept",
+	}
 }
 
 // newRequest makes a request that asks for the bytes as they are.

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/norion/norion/hw/disk"
+	"github.com/norion/norion/runtime/gguf"
 )
 
 const copyBytes = 256 << 10
@@ -51,7 +52,7 @@ type PullOptions struct {
 // works and the others wait. An interrupted download is continued by the next Pull where the
 // source can. Errors: ErrName, ErrUnknownModel, ErrTerms, ErrNoSpace, ErrNetwork, ErrUnavailable,
 // ErrRefused, ErrDigest, ErrNotModel, ErrNoPip, ErrLocked, ErrPermission, ErrCanceled, ErrTooNew,
-// ErrIO. After any of them the model is not visible.
+// ErrIO. After an error the model is not visible, or it is whole.
 func (s *Store) Pull(ctx context.Context, ref string, o PullOptions) (Model, error) {
 	name, err := ParseName(ref)
 	if err != nil {
@@ -174,7 +175,17 @@ func (j *job) run(ctx context.Context) error {
 			break // no other source can do better
 		}
 	}
-	return errors.Join(failed...)
+	return joined(failed)
+}
+
+// joined is the error of several sources: kind and hint are those of the first, which is the one
+// that the entry prefers.
+func joined(failed []error) error {
+	var first *Error
+	if len(failed) == 1 || !errors.As(failed[0], &first) {
+		return failed[0]
+	}
+	return &Error{Kind: first.Kind, Hint: first.Hint, Err: errors.Join(failed...)}
 }
 
 // sweep removes what a killed pull of this name left and cannot use.
@@ -253,23 +264,26 @@ func (j *job) check(f fetched) error {
 	return checkModel(j.s.dir, j.part)
 }
 
-// checkModel refuses what is no GGUF file.
+// checkModel refuses what is no valid GGUF file, and a part of a split one.
 func checkModel(dir disk.Dir, name string) (err error) {
 	f, err := dir.OpenFile(name, os.O_RDONLY, 0)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	var magic [4]byte
-	_, err = io.ReadFull(f, magic[:])
-	short := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
-	if err != nil && !short {
+	fi, err := f.Stat()
+	if err != nil {
 		return err
 	}
-	if short || string(magic[:]) != "GGUF" {
-		return &Error{Kind: ErrNotModel, Err: errors.New("it does not begin as a GGUF file")}
+	g, err := gguf.Read(f, fi.Size())
+	if errors.Is(err, gguf.ErrIO) {
+		return err
 	}
-	return nil
+	if err != nil {
+		hint := "what arrived was removed; the source does not have a model"
+		return &Error{Kind: ErrNotModel, Err: err, Hint: hint}
+	}
+	return g.Close()
 }
 
 // publish makes the model visible: blob first, manifest last, each durable before the next.

@@ -89,6 +89,8 @@ func (o *Options) Validate() error {
 		return bad("retry delay", errors.New("it is negative"))
 	case o.StallTimeout < 0:
 		return bad("stall timeout", errors.New("it is negative"))
+	case strings.IndexFunc(o.HubToken, func(r rune) bool { return r <= ' ' || r > '~' }) >= 0:
+		return bad("hub token", errors.New("it contains more than printable ASCII"))
 	}
 	if o.Hub != "" {
 		if err := checkURL(o.Hub); err != nil {
