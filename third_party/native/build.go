@@ -110,7 +110,7 @@ func (j *job) syncStage() error {
 	}
 	for _, e := range entries {
 		ext := filepath.Ext(e.Name())
-		if !e.Type().IsRegular() || !slices.Contains([]string{".h", ".hpp", ".cpp"}, ext) {
+		if !e.Type().IsRegular() || !slices.Contains([]string{".h", ".hpp", ".cpp", ".cmake"}, ext) {
 			continue
 		}
 		keep[e.Name()] = true
