@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
+	"io"
 	"os"
 )
 
@@ -15,7 +17,7 @@ const (
 // Digest returns "sha256:" and the hex SHA-256 of all bytes of all shards, in shard order, read
 // through the descriptors that Open validated. progress may be nil; it is called after each
 // chunk with bytes done and bytes in all. A file that shrank, grew or was written to since Open
-// gives ErrChanged. Other errors: ErrIO, and ctx.Err() when cancelled.
+// gives ErrChanged. Other errors: ErrIO, and ctx.Err() as the kind when cancelled.
 func (f *File) Digest(ctx context.Context, progress func(done, total int64)) (string, error) {
 	h := sha256.New()
 	buf := make([]byte, digestChunkBytes)
@@ -25,7 +27,7 @@ func (f *File) Digest(ctx context.Context, progress func(done, total int64)) (st
 		s := &f.shards[i]
 		for off := int64(0); off < s.size; {
 			if err := ctx.Err(); err != nil {
-				return "", &Error{Op: "digest", Kind: ErrIO, Path: s.path, Offset: off, Err: err}
+				return "", &Error{Op: "digest", Kind: err, Path: s.path, Offset: off}
 			}
 			n, err := s.r.ReadAt(buf[:min(digestChunkBytes, s.size-off)], off)
 			if n == 0 {
@@ -48,9 +50,7 @@ func (f *File) Digest(ctx context.Context, progress func(done, total int64)) (st
 // readError tells a file that became shorter from a device that failed.
 func (s *shard) readError(off int64, err error) error {
 	kind, hint := ErrIO, ""
-	if s.f == nil {
-		kind, hint = ErrTruncated, hintTruncated
-	} else if info, statErr := s.f.Stat(); statErr == nil && info.Size() < s.size {
+	if errors.Is(err, io.EOF) {
 		kind, hint = ErrChanged, hintChanged
 	}
 	return &Error{Op: "digest", Kind: kind, Path: s.path, Offset: off, Hint: hint, Err: err}

@@ -11,7 +11,7 @@ var (
 	ErrIO          = errors.New("read failed")               // the operating system refused
 	ErrNotGGUF     = errors.New("not a GGUF file")           // other magic
 	ErrVersion     = errors.New("unsupported GGUF version")  // 1, future, or big-endian
-	ErrTruncated   = errors.New("file ends too early")       // bytes that the header promises are absent
+	ErrTruncated   = errors.New("file ends too early")       // bytes that it promises are absent
 	ErrCorrupt     = errors.New("invalid model file")        // a field contradicts the format
 	ErrLimit       = errors.New("limit exceeded")            // legal in the format, beyond our bounds
 	ErrSplit       = errors.New("incomplete split model")    // a shard is missing or does not belong

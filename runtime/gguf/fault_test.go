@@ -6,7 +6,6 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/binary"
-	"io"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -63,15 +62,19 @@ var extremes = [...]uint64{
 func TestG3Counts(t *testing.T) {
 	u64 := func(v uint64) []byte { return binary.LittleEndian.AppendUint64(nil, v) }
 	kv := func(typ uint32, b ...[]byte) []byte {
-		return fileOf(gguftest.KV{Key: "k", Value: gguftest.Raw{Type: typ, Bytes: bytes.Join(b, nil)}}).Bytes()
+		return fileOf(pair("k", gguftest.Raw{Type: typ, Bytes: bytes.Join(b, nil)})).Bytes()
 	}
 	array := func(elem byte, n uint64) []byte { return kv(9, []byte{elem, 0, 0, 0}, u64(n)) }
 	fields := map[string]struct {
 		legal []uint64 // all other values must be refused
 		build func(v uint64) []byte
 	}{
-		"tensor count": {[]uint64{0}, func(v uint64) []byte { return gguftest.File{TensorCount: &v}.Bytes() }},
-		"key count":    {[]uint64{0}, func(v uint64) []byte { return gguftest.File{KVCount: &v}.Bytes() }},
+		"tensor count": {[]uint64{0}, func(v uint64) []byte {
+			return gguftest.File{TensorCount: &v}.Bytes()
+		}},
+		"key count": {[]uint64{0}, func(v uint64) []byte {
+			return gguftest.File{KVCount: &v}.Bytes()
+		}},
 		"key length":   {nil, func(v uint64) []byte { return withKV(nil, v) }},
 		"string":       {[]uint64{0}, func(v uint64) []byte { return kv(8, u64(v)) }},
 		"u8 array":     {[]uint64{0}, func(v uint64) []byte { return array(0, v) }},
@@ -121,10 +124,13 @@ func TestG3Products(t *testing.T) {
 
 func TestG4Overlap(t *testing.T) {
 	t.Parallel()
-	for name, off := range map[string]uint64{"overlap": 0, "inside": 4, "gap": 64, "beyond": 1 << 40} {
+	for name, off := range map[string]uint64{
+		"overlap": 0, "inside": 4, "gap": 64, "beyond": 1 << 40,
+	} {
 		x := gguftest.F32("b", 8)
 		x.Offset = &off
-		e := requireRefused(t, tensorsOf(gguftest.F32("a", 8), x).Bytes(), ErrCorrupt, `tensor "b" offset`)
+		b := tensorsOf(gguftest.F32("a", 8), x).Bytes()
+		e := requireRefused(t, b, ErrCorrupt, `tensor "b" offset`)
 		require.NotEmpty(t, e.Hint, name)
 	}
 }
@@ -157,7 +163,7 @@ func TestG5Depth(t *testing.T) {
 	t.Parallel()
 	level := append([]byte{9, 0, 0, 0}, 1, 0, 0, 0, 0, 0, 0, 0)
 	deep := gguftest.Raw{Type: 9, Bytes: bytes.Repeat(level, 10_000)}
-	requireRefused(t, fileOf(gguftest.KV{Key: "k", Value: deep}).Bytes(), ErrLimit, `key "k" element type`)
+	requireRefused(t, fileOf(pair("k", deep)).Bytes(), ErrLimit, `key "k" element type`)
 }
 
 // sparse is a file of which only the first bytes are not zero; it counts what is read.
@@ -323,5 +329,3 @@ func TestOpenRefusals(t *testing.T) {
 	_, err = Open(empty)
 	require.ErrorIs(t, err, ErrNotGGUF)
 }
-
-var _ io.ReaderAt = (*sparse)(nil)

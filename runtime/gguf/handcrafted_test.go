@@ -143,13 +143,15 @@ func TestG1Handcrafted(t *testing.T) {
 func TestG1Accepted(t *testing.T) {
 	align := gguftest.KV{Key: "general.alignment", Value: uint32(1)}
 	for name, file := range map[string]gguftest.File{
-		"empty":            {},
-		"version 2":        {Version: 2},
-		"custom alignment": {Alignment: 1, KVs: []gguftest.KV{align}, Tensors: []gguftest.Tensor{gguftest.F32("a", 1), gguftest.F32("b", 3)}},
-		"zero dimension":   tensorsOf(gguftest.F32("a", 8, 0), gguftest.F32("b", 2)),
-		"scalar":           tensorsOf(gguftest.F32("a")),
-		"empty array":      fileOf(gguftest.KV{Key: "k", Value: []string{}}),
-		"model":            gguftest.Model(),
+		"empty":     {},
+		"version 2": {Version: 2},
+		"custom alignment": {Alignment: 1, KVs: []gguftest.KV{align}, Tensors: []gguftest.Tensor{
+			gguftest.F32("a", 1), gguftest.F32("b", 3),
+		}},
+		"zero dimension": tensorsOf(gguftest.F32("a", 8, 0), gguftest.F32("b", 2)),
+		"scalar":         tensorsOf(gguftest.F32("a")),
+		"empty array":    fileOf(gguftest.KV{Key: "k", Value: []string{}}),
+		"model":          gguftest.Model(),
 	} {
 		f, err := read(file.Bytes())
 		require.NoError(t, err, name)

@@ -123,7 +123,10 @@ func TestLimitsOfModel(t *testing.T) {
 	within(t, "experts", ExpertsMax, func(n int) error {
 		return check(pair("llama.expert_count", uint32(n)), pair("llama.expert_used_count", uint32(1)))
 	})
-	templates := func(kvs ...gguftest.KV) error { _, err := modelWith(t, kvs...).Templates(); return err }
+	templates := func(kvs ...gguftest.KV) error {
+		_, err := modelWith(t, kvs...).Templates()
+		return err
+	}
 	within(t, "template", TemplateBytesMax, func(n int) error {
 		return templates(pair(keyTemplate, strings.Repeat("x", n)))
 	})

@@ -179,7 +179,7 @@ func (f *File) readAt(b []byte, e *entry) error {
 		return nil
 	}
 	if errors.Is(err, io.EOF) {
-		return f.stamp(fault(ErrChanged, "key "+clip(e.key), e.off, hintChanged, "the file is shorter now"))
+		return f.stamp(fault(ErrChanged, "key "+clip(e.key), e.off, hintChanged, "it is shorter now"))
 	}
 	return f.stamp(fault(ErrIO, "key "+clip(e.key), e.off, "", "%w", err))
 }

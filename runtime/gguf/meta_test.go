@@ -75,7 +75,8 @@ func TestAccessors(t *testing.T) {
 // A string longer than the read buffer, between short ones, comes back whole.
 func TestLongElement(t *testing.T) {
 	t.Parallel()
-	want := []string{"a", strings.Repeat("long", readBufferBytes), "b", strings.Repeat("x", readBufferBytes)}
+	long := strings.Repeat("x", readBufferBytes)
+	want := []string{"a", long + long, "b", long}
 	f, err := read(fileOf(pair("k", want)).Bytes())
 	require.NoError(t, err)
 	got, err := f.Strings("k")
@@ -124,7 +125,8 @@ func TestRoundTrip(t *testing.T) {
 
 func TestSummary(t *testing.T) {
 	t.Parallel()
-	f := modelWith(t, pair("general.name", "Evil \x1b[31m\r\nname\u202e"), pair("general.file_type", uint32(15)))
+	f := modelWith(t, pair("general.name", "Evil \x1b[31m\r\nname\u202e"),
+		pair("general.file_type", uint32(15)))
 	s, err := f.Summary()
 	require.NoError(t, err)
 	require.True(t, s.Supported, s.Problem)

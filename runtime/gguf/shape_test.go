@@ -137,7 +137,8 @@ func TestCacheKinds(t *testing.T) {
 			pair(".attention.key_length_mla", uint32(192)),
 			pair(".attention.value_length_mla", uint32(128)),
 		}, CacheFull, CacheSize{FullLayers: 1, FullBytes: 1152}},
-		{"deepseek32", 1, nil, CacheFull, CacheSize{FullLayers: 1, FullBytes: 64, IndexNotKnown: true}},
+		{"deepseek32", 1, nil, CacheFull,
+			CacheSize{FullLayers: 1, FullBytes: 64, IndexNotKnown: true}},
 	} {
 		s, err := archModel(t, c.arch, c.n, c.kvs...).Shape()
 		require.NoError(t, err, c.arch)
@@ -176,8 +177,8 @@ func TestShapeRefused(t *testing.T) {
 		require.ErrorIs(t, err, c.kind, name)
 		require.ErrorIs(t, f.CheckModel(), c.kind, name)
 	}
-	for _, key := range []string{"llama.block_count", "llama.context_length", "llama.embedding_length"} {
-		f, err := read(gguftest.Model().Without(key).Bytes())
+	for _, key := range []string{"block_count", "context_length", "embedding_length"} {
+		f, err := read(gguftest.Model().Without("llama." + key).Bytes())
 		require.NoError(t, err)
 		require.ErrorIs(t, f.CheckModel(), ErrNoKey, key)
 	}

@@ -197,7 +197,7 @@ func (f *File) scanTokens(v *Vocabulary) error {
 		suspects[sum] = append(seen, string(s))
 	})
 	if err == nil && where >= 0 {
-		err = f.vocabFault(ErrCorrupt, keyTokens, "token %s occurs twice, again at %d", clip(twice), where)
+		err = f.vocabFault(ErrCorrupt, keyTokens, "token %d, %s, occurs before", where, clip(twice))
 	}
 	return err
 }
