@@ -279,9 +279,14 @@ func checkModel(dir disk.Dir, name string) (err error) {
 	if errors.Is(err, gguf.ErrIO) {
 		return err
 	}
+	if err == nil && g.Split().Count > 1 {
+		err = fmt.Errorf("it is one of %d parts", g.Split().Count)
+	}
 	if err != nil {
-		hint := "what arrived was removed; the source does not have a model"
-		return &Error{Kind: ErrNotModel, Err: err, Hint: hint}
+		return &Error{
+			Kind: ErrNotModel, Err: err,
+			Hint: "what arrived was removed; the source does not have a whole GGUF model",
+		}
 	}
 	return g.Close()
 }
