@@ -93,7 +93,7 @@ func (j *job) run(ctx context.Context, targets []string, install func() error) e
 	return install()
 }
 
-// syncStage brings CMakeLists.txt and the shim's sources into the stage and leaves equal files alone.
+// syncStage brings CMakeLists.txt and the shim into the stage and leaves equal files alone.
 func (j *job) syncStage() error {
 	third := filepath.Join(j.options.Root, "third_party", "CMakeLists.txt")
 	if err := copyFile(third, filepath.Join(j.stage, "CMakeLists.txt"), 0o644); err != nil {

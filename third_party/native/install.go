@@ -121,9 +121,19 @@ func (j *job) products() (map[string]string, error) {
 			}
 		}
 	}
-	header := filepath.Join(j.stage, "shim", "norion.h")
-	if _, err := os.Stat(header); err == nil {
-		files["include/norion.h"] = header
+	vendored, err := filepath.Glob(filepath.Join(j.source.Dir, "vendor", "*", "LICENSE*"))
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range vendored {
+		files["licenses/LICENSE-"+filepath.Base(filepath.Dir(name))] = name
+	}
+	headers, err := filepath.Glob(filepath.Join(j.stage, "shim", "norion*.h"))
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range headers {
+		files["include/"+filepath.Base(name)] = name
 	}
 	libs, err := j.libraries()
 	for _, name := range libs {
