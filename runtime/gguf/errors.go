@@ -42,7 +42,14 @@ func (e *Error) Error() string {
 	if e.Path != "" {
 		fmt.Fprintf(&b, " %q", e.Path)
 	}
-	b.WriteString(": " + e.Kind.Error())
+	b.WriteString(": " + e.what())
+	return b.String()
+}
+
+// what is the message without operation and path.
+func (e *Error) what() string {
+	var b strings.Builder
+	b.WriteString(e.Kind.Error())
 	if e.Field != "" {
 		b.WriteString(": " + e.Field)
 	}

@@ -150,18 +150,21 @@ func TestSummary(t *testing.T) {
 // Facts that a model lacks leave a summary that says so, not an error.
 func TestSummaryOfOthers(t *testing.T) {
 	t.Parallel()
-	for name, f := range map[string]*File{
-		"adapter": modelWith(t, pair("general.type", "adapter")),
-		"unknown": modelWith(t, pair("general.architecture", "gpt9")),
-		"broken":  modelWith(t, pair("llama.block_count", uint32(0))),
+	for problem, kv := range map[string]gguftest.KV{
+		"not a language model: general.type: is an adapter":   pair("general.type", "adapter"),
+		`unknown architecture: general.architecture: "gpt9"`:  pair("general.architecture", "gpt9"),
+		`invalid model file: key "llama.block_count" at byte`: pair("llama.block_count", uint32(0)),
 	} {
-		s, err := f.Summary()
-		require.NoError(t, err, name)
-		require.False(t, s.Supported, name)
-		require.NotEmpty(t, s.Problem, name)
-		_, err = s.WriteTo(&bytes.Buffer{})
-		require.NoError(t, err, name)
+		s, err := modelWith(t, kv).Summary()
+		require.NoError(t, err, problem)
+		require.False(t, s.Supported, problem)
+		require.Contains(t, s.Problem, problem)
+		require.NotEmpty(t, s.Hint, problem)
+		var out bytes.Buffer
+		_, err = s.WriteTo(&out)
+		require.NoError(t, err, problem)
+		require.Contains(t, out.String(), "\nhint           "+s.Hint)
 		_, err = json.Marshal(s)
-		require.NoError(t, err, name)
+		require.NoError(t, err, problem)
 	}
 }

@@ -26,6 +26,7 @@ func (s Summary) WriteTo(w io.Writer) (int64, error) {
 	line("digest", "%s", s.Digest)
 	line("kind", "%s", s.Kind)
 	line("problem", "%s", s.Problem)
+	line("hint", "%s", s.Hint)
 	line("architecture", "%s", s.Architecture)
 	line("parameters", "%s in %s, %.2f bits each", millions(s.Parameters), count(s.Tensors, "tensor"),
 		s.BitsPerValue)

@@ -52,7 +52,6 @@ type Layer struct {
 type Rope struct {
 	Dimensions      int
 	FreqBase        float64
-	FreqBaseWindow  float64 // of windowed layers
 	Scaling         string  // none, linear, yarn, longrope
 	ScalingFactor   float64 // 1: not scaled
 	OriginalContext int     // tokens before scaling
@@ -361,7 +360,6 @@ func (r *shapeReader) rope(s *Shape) {
 	p := &s.Rope
 	p.Dimensions = r.integer("rope.dimension_count", headMax, s.Layers[0].KeyLength)
 	p.FreqBase = r.float("rope.freq_base", 10000)
-	p.FreqBaseWindow = r.float("rope.freq_base_swa", p.FreqBase)
 	p.OriginalContext = r.integer("rope.scaling.original_context_length", contextMax, s.ContextLength)
 	p.ScalingFactor = r.float("rope.scaling.factor", r.float("rope.scale_linear", 1))
 	if p.ScalingFactor == 0 {

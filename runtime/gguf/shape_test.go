@@ -25,7 +25,7 @@ func TestShape(t *testing.T) {
 	require.Equal(t, CacheFull, s.Cache)
 	require.Equal(t, PoolingUnspecified, s.Pooling)
 	require.True(t, s.Causal)
-	require.Equal(t, Rope{8, 10000, 10000, "linear", 1, 128}, s.Rope)
+	require.Equal(t, Rope{8, 10000, "linear", 1, 128}, s.Rope)
 	require.Equal(t, int64(4*32*16), s.InputBytes)
 	require.Equal(t, int64(4*32), s.OtherBytes)
 	require.Equal(t, s.TensorBytes, 4*s.Parameters)

@@ -1,6 +1,9 @@
 package gguf
 
-import "slices"
+import (
+	"errors"
+	"slices"
+)
 
 // Summary is what `norion show` prints about a model file. Text in it comes from the file and is
 // not escaped; WriteTo escapes it, and so does encoding/json.
@@ -14,6 +17,7 @@ type Summary struct {
 	Architecture string      `json:"architecture,omitempty"`
 	Supported    bool        `json:"supported"`         // CheckModel found nothing
 	Problem      string      `json:"problem,omitempty"` // else what it found
+	Hint         string      `json:"hint,omitempty"`    // and what to do about it
 	Name         string      `json:"name,omitempty"`
 	Licence      string      `json:"licence,omitempty"`
 	LicenceLink  string      `json:"licence_link,omitempty"`
@@ -127,8 +131,9 @@ func (s *Summary) tolerate(err error) error {
 	if isUnreadable(err) {
 		return err
 	}
-	if s.Problem == "" {
-		s.Problem = err.Error()
+	var e *Error
+	if s.Problem == "" && errors.As(err, &e) {
+		s.Problem, s.Hint = e.what(), e.Hint
 	}
 	return nil
 }
