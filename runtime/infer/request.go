@@ -55,6 +55,10 @@ type Request struct {
 	Prompt   string    // raw text; special tokens are added as the model expects them
 	Tokens   []TokenID // taken as they are
 
+	// ParseSpecial lets the spelling of a control token in Prompt become that token. Messages
+	// never do: only their template writes control tokens.
+	ParseSpecial bool
+
 	Tools         []Tool     // only with Messages
 	ToolChoice    ToolChoice // "" means auto
 	ParallelTools bool       // allow several calls in one answer
@@ -62,14 +66,14 @@ type Request struct {
 	// TemplateArgs are extra variables of the chat template, each a JSON value.
 	TemplateArgs map[string]json.RawMessage
 
-	MaxTokens    int      // answer tokens; 0 means whatever the context has room for
-	Stop         []string // texts that end the answer and are not part of it
-	IgnoreEOS    bool     // go on past the end-of-generation token
-	Sampling     Sampling
-	Constraint   Constraint
-	Logprobs     bool // report the log-probability of each answer token
-	TopLogprobs  int  // and of that many alternatives
-	SpecialText  bool // show control tokens in the answer's text
+	MaxTokens   int      // answer tokens; 0 means whatever the context has room for
+	Stop        []string // texts that end the answer and are not part of it
+	IgnoreEOS   bool     // go on past the end-of-generation token
+	Sampling    Sampling
+	Constraint  Constraint
+	Logprobs    bool // report the log-probability of each answer token
+	TopLogprobs int  // and of that many alternatives
+	SpecialText bool // show control tokens in the answer's text
 
 	KV       KVPolicy
 	Priority int       // higher first; 0 is normal

@@ -159,6 +159,17 @@ func embedding(h contextHandle, seq Seq, dst []float32) bool {
 	return true
 }
 
+func setEmbeddings(h contextHandle, on bool) { C.nr_context_set_embeddings(h.p, C.bool(on)) }
+
+func embeddingAt(h contextHandle, place int, dst []float32) bool {
+	p := C.nr_embeddings(h.p, C.int32_t(place))
+	if p == nil {
+		return false
+	}
+	copy(dst, unsafe.Slice((*float32)(unsafe.Pointer(p)), len(dst)))
+	return true
+}
+
 func logprobs(h contextHandle, place int, token Token, top []TopLogprob) (float32, bool) {
 	var a arena
 	defer a.free()

@@ -68,6 +68,8 @@ func encode(contextHandle, int) error {
 func syncContext(contextHandle)                                        {}
 func step(contextHandle, modelHandle, int, []Pick) error               { return errMissing("step") }
 func logits(contextHandle, int, int) []float32                         { return nil }
+func setEmbeddings(contextHandle, bool)                                {}
+func embeddingAt(contextHandle, int, []float32) bool                   { return false }
 func embedding(contextHandle, Seq, []float32) bool                     { return false }
 func logprobs(contextHandle, int, Token, []TopLogprob) (float32, bool) { return 0, false }
 func clearMemory(contextHandle)                                        {}

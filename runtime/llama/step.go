@@ -70,6 +70,10 @@ func (c *Context) Decode() error {
 	defer c.leave()
 	n := c.batch.n
 	c.batch.Reset()
+	if c.params.Embeddings && n > c.params.Outputs {
+		return fail("decode", Invalid, "raise ContextParams.Outputs",
+			"%d places with vectors, at most %d", n, c.params.Outputs)
+	}
 	return decode(c.h, n)
 }
 
@@ -96,7 +100,8 @@ func (c *Context) ready(op string) error {
 	if c.batch.n == 0 {
 		return fail(op, Invalid, "", "the batch is empty")
 	}
-	if c.params.Attention == AttentionFull && c.batch.n > c.info.MicroBatch {
+	whole := c.params.Attention == AttentionFull || !c.info.Memory
+	if whole && c.batch.n > c.info.MicroBatch {
 		return fail(op, Invalid, "raise ContextParams.MicroBatch",
 			"full attention computes at most %d tokens at once", c.info.MicroBatch)
 	}
@@ -222,6 +227,40 @@ func (c *Context) Embedding(seq Seq, dst []float32) error {
 	if !c.params.Embeddings || !embedding(c.h, seq, dst) {
 		return fail("embedding", Unsupported, "set ContextParams.Embeddings and Pooling",
 			"sequence %d has no vector", seq)
+	}
+	return nil
+}
+
+// SetEmbeddings switches between logits and vectors as output. While vectors are on every place
+// of a Decode is an output, so it may hold at most ContextParams.Outputs places.
+func (c *Context) SetEmbeddings(on bool) error {
+	if err := c.enter("embeddings"); err != nil {
+		return err
+	}
+	defer c.leave()
+	c.params.Embeddings = on
+	setEmbeddings(c.h, on)
+	return nil
+}
+
+// EmbeddingAt copies the vector of a place of the last Decode into dst, [embedding size]. It
+// needs embeddings without pooling.
+func (c *Context) EmbeddingAt(place int, dst []float32) error {
+	const op = "embedding"
+	if err := c.enter(op); err != nil {
+		return err
+	}
+	defer c.leave()
+	if err := c.checkOutput(op, place); err != nil {
+		return err
+	}
+	if len(dst) != c.model.info.EmbeddingSize {
+		return fail(op, Invalid, "", "room for %d values, need %d",
+			len(dst), c.model.info.EmbeddingSize)
+	}
+	if !c.params.Embeddings || !embeddingAt(c.h, place, dst) {
+		return fail(op, Unsupported, "set ContextParams.Embeddings without Pooling",
+			"place %d has no vector", place)
 	}
 	return nil
 }

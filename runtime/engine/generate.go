@@ -1,0 +1,405 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/norion/norion/runtime/infer"
+	"github.com/norion/norion/runtime/llama"
+)
+
+// chunksAhead is how many chunks the model may be ahead of a slow reader.
+const chunksAhead = 32
+
+// item is what the owner goroutine sends to the reader of one generation.
+type item struct {
+	chunk infer.Chunk
+	err   error
+}
+
+// generation is one request on its way: prepared by the caller, run by the owner.
+type generation struct {
+	e       *Engine
+	r       *infer.Request
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	task    task
+	tokens  []llama.Token
+	limit   int // answer tokens
+	sampler *llama.Sampler
+	parser  *llama.ChatParser // nil: the text is the content
+	shown   map[llama.Token]bool
+	text    *textStream
+	out     chan item
+
+	answer  strings.Builder // content so far, when there is no parser
+	usage   infer.Usage
+	unsent  int // tokens whose chunk had nothing to show
+	firstAt time.Time
+	lastAt  time.Time
+	special []byte // scratch of spell
+}
+
+// Generate implements infer.Backend.
+func (e *Engine) Generate(ctx context.Context, r infer.Request) iter.Seq2[infer.Chunk, error] {
+	return func(yield func(infer.Chunk, error) bool) {
+		g, err := e.prepare(ctx, &r)
+		if err != nil {
+			yield(infer.Chunk{}, fail("generate", err))
+			return
+		}
+		g.task = task{ctx: g.ctx, run: g.run}
+		if err := e.submit(&g.task); err != nil {
+			close(g.out)
+			g.finish()
+			yield(infer.Chunk{}, err)
+			return
+		}
+		defer g.finish()
+		for it := range g.out {
+			if !yield(it.chunk, it.err) || it.err != nil {
+				return
+			}
+		}
+	}
+}
+
+// prepare does all that needs no context, on the caller's goroutine.
+func (e *Engine) prepare(ctx context.Context, r *infer.Request) (*generation, error) {
+	if err := r.Validate(); err != nil {
+		return nil, err
+	}
+	if !e.info.Abilities.Generate {
+		return nil, &infer.Error{
+			Op: "generate", Kind: infer.KindUnsupported, Hint: "use it for embeddings",
+			Err: errors.New("this model does not generate text"),
+		}
+	}
+	if r.KV.Scope != "" || r.KV.Deterministic {
+		return nil, &infer.Error{
+			Op: "generate", Kind: infer.KindUnsupported, Field: "kv",
+			Err: errors.New("scopes and deterministic mode are not there yet"),
+		}
+	}
+	g := &generation{e: e, r: r, out: make(chan item, chunksAhead)}
+	p := samplerParams(&r.Sampling, e.bounded)
+	p.IgnoreEOS = r.IgnoreEOS
+	if p.Seed == 0 {
+		p.Seed = drawSeed()
+	}
+	stops := slices.Clone(r.Stop)
+	if err := g.readPrompt(&p, &stops); err != nil {
+		return nil, err
+	}
+	if err := g.fit(); err != nil {
+		return nil, errors.Join(err, g.closeParser())
+	}
+	sampler, err := e.model.NewSampler(p)
+	if err != nil {
+		return nil, errors.Join(fail("generate", err), g.closeParser())
+	}
+	g.sampler = sampler
+	if looksBack(&p) {
+		for _, t := range g.tokens {
+			if err := sampler.Accept(t, false); err != nil {
+				return nil, errors.Join(fail("generate", err), sampler.Close(), g.closeParser())
+			}
+		}
+	}
+	g.r.Sampling.Seed = p.Seed
+	g.text = newTextStream(stops)
+	g.ctx, g.cancel = e.bind(ctx, r.Deadline)
+	return g, nil
+}
+
+// fit refuses a prompt and answer that the context has no room for.
+func (g *generation) fit() error {
+	n, room := len(g.tokens), g.e.bounded
+	g.limit = g.r.MaxTokens
+	if g.limit == 0 {
+		g.limit = max(room-n, 1)
+	}
+	if n == 0 {
+		return &infer.Error{
+			Op: "generate", Kind: infer.KindInvalid, Field: "prompt",
+			Err: errors.New("it has no tokens"),
+		}
+	}
+	if n+g.limit <= room {
+		return nil
+	}
+	return &infer.Error{
+		Op: "generate", Kind: infer.KindTooLong, Field: "prompt",
+		Hint: "use a larger context (--ctx), a shorter prompt or fewer answer tokens",
+		Err: fmt.Errorf("%d prompt tokens and %d answer tokens exceed the context of %d",
+			n, g.limit, room),
+	}
+}
+
+// finish ends a generation from the reader's side: it stops the owner, waits until it lets go,
+// and frees what was prepared.
+func (g *generation) finish() {
+	g.cancel(context.Canceled)
+	for range g.out { //nolint:revive // the owner closes it
+	}
+	if err := errors.Join(g.sampler.Close(), g.closeParser()); err != nil {
+		g.e.log.Error("a generation was not freed", "error", err)
+	}
+}
+
+func (g *generation) closeParser() error {
+	if g.parser == nil {
+		return nil
+	}
+	return g.parser.Close()
+}
+
+// run is the owner's part: prompt, then token after token, then the end.
+func (g *generation) run(w *worker) {
+	defer close(g.out)
+	if g.ctx.Err() != nil {
+		g.sendError(ended("generate", g.ctx))
+		return
+	}
+	g.usage.Timings.Queue = time.Since(g.task.submitted)
+	stop := w.abortOn(g.ctx)
+	final, err := g.steps(w)
+	stop()
+	if err != nil {
+		w.resync()
+		if g.ctx.Err() != nil {
+			err = ended("generate", g.ctx)
+		}
+		g.sendError(fail("generate", err))
+		return
+	}
+	g.send(infer.Chunk{Final: final, Tokens: g.unsent})
+}
+
+// steps runs the model until the answer ends.
+func (g *generation) steps(w *worker) (*infer.Final, error) {
+	begin := time.Now()
+	reused := 0
+	if g.r.KV.NoReuse {
+		w.forget()
+	} else {
+		reused = w.reuse(g.tokens)
+	}
+	fresh, base := g.tokens[reused:], len(w.cached)
+	picks := []llama.Pick{{Sampler: g.sampler, Special: g.r.SpecialText}}
+	pick := &picks[0]
+	var err error
+	if pick.Place, err = w.feed(g.ctx, fresh, true); err != nil {
+		return nil, err
+	}
+	g.usage.PromptTokens, g.usage.Cached.Live = len(g.tokens), reused
+	for {
+		if g.ctx.Err() != nil {
+			return nil, context.Cause(g.ctx)
+		}
+		if err := w.c.Step(picks); err != nil {
+			return nil, err
+		}
+		if g.usage.CompletionTokens == 0 {
+			w.keep(fresh, base)
+		} else {
+			w.cached = append(w.cached, w.next)
+		}
+		g.clock(begin)
+		if reason, err := g.take(w, pick); err != nil || reason != "" {
+			return g.conclude(reason, err)
+		}
+		w.next = pick.Token
+		b := w.c.Batch()
+		pick.Place, err = b.Add(pick.Token, llama.Pos(len(w.cached)), 0, true)
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// clock records when a token came.
+func (g *generation) clock(begin time.Time) {
+	now := time.Now()
+	t := &g.usage.Timings
+	if g.firstAt.IsZero() {
+		g.firstAt = now
+		t.Prefill, t.TTFT = now.Sub(begin), now.Sub(g.task.submitted)
+	} else {
+		t.ITLMax = max(t.ITLMax, now.Sub(g.lastAt))
+		t.Decode = now.Sub(g.firstAt)
+	}
+	g.lastAt = now
+}
+
+// take handles one chosen token. A non-empty reason ends the answer.
+func (g *generation) take(w *worker, p *llama.Pick) (infer.Finish, error) {
+	g.usage.CompletionTokens++
+	g.unsent++
+	chunk := infer.Chunk{}
+	if g.r.Logprobs {
+		lp, err := g.logprob(w, p)
+		if err != nil {
+			return "", err
+		}
+		chunk.Logprobs = []infer.Logprob{lp}
+	}
+	reason := infer.Finish("")
+	if p.EOG {
+		reason = infer.FinishStop
+	} else if g.usage.CompletionTokens == g.limit {
+		reason = infer.FinishLength
+	}
+	if !p.EOG || g.r.SpecialText {
+		text, met := g.text.push(g.spell(p))
+		if met {
+			reason = infer.FinishStop
+		}
+		if err := g.show(&chunk, text); err != nil {
+			return "", err
+		}
+	}
+	if chunk.Text == "" && chunk.Reasoning == "" && len(chunk.ToolCalls) == 0 &&
+		len(chunk.Logprobs) == 0 {
+		return reason, nil
+	}
+	chunk.Tokens, g.unsent = g.unsent, 0
+	if !g.send(chunk) {
+		return "", context.Cause(g.ctx)
+	}
+	return reason, nil
+}
+
+// spell is the text of a token: control tokens that the answer's format is made of are shown to
+// its parser.
+func (g *generation) spell(p *llama.Pick) []byte {
+	if len(p.Piece) > 0 || !g.shown[p.Token] {
+		return p.Piece
+	}
+	g.special, _ = g.e.model.AppendPiece(g.special[:0], p.Token, true)
+	return g.special
+}
+
+// show puts text into a chunk: as it is, or as its parser reads it.
+func (g *generation) show(chunk *infer.Chunk, text string) error {
+	if text == "" {
+		return nil
+	}
+	if g.parser == nil {
+		chunk.Text = text
+		g.answer.WriteString(text)
+		return nil
+	}
+	d, err := g.parser.Add(text)
+	if err != nil {
+		return err
+	}
+	setDelta(chunk, &d)
+	return nil
+}
+
+func setDelta(chunk *infer.Chunk, d *llama.ChatDelta) {
+	chunk.Text, chunk.Reasoning = d.Content, d.Reasoning
+	for _, c := range d.ToolCalls {
+		chunk.ToolCalls = append(chunk.ToolCalls, infer.ToolCallDelta(c))
+	}
+}
+
+// conclude shows what was held back and closes the answer.
+func (g *generation) conclude(reason infer.Finish, err error) (*infer.Final, error) {
+	if err != nil {
+		return nil, err
+	}
+	final := &infer.Final{
+		Reason: reason, Stop: g.text.met, Seed: g.r.Sampling.Seed, Usage: g.usage,
+		Answer: infer.Message{Role: infer.RoleAssistant},
+	}
+	chunk := infer.Chunk{}
+	if g.text.met == "" {
+		if err := g.show(&chunk, g.text.flush()); err != nil {
+			return nil, err
+		}
+	}
+	if g.parser == nil {
+		final.Answer.Content = g.answer.String()
+	} else if err := g.concludeParser(final, &chunk); err != nil {
+		return nil, err
+	}
+	if chunk.Text != "" || chunk.Reasoning != "" || len(chunk.ToolCalls) > 0 {
+		chunk.Tokens, g.unsent = g.unsent, 0
+		if !g.send(chunk) {
+			return nil, context.Cause(g.ctx)
+		}
+	}
+	return final, nil
+}
+
+// concludeParser reads the whole answer. One that does not parse stays text, as it was shown.
+func (g *generation) concludeParser(final *infer.Final, chunk *infer.Chunk) error {
+	msg, d, err := g.parser.Finish()
+	if err != nil && !errors.Is(err, llama.Parse) {
+		return err
+	}
+	rest := infer.Chunk{}
+	setDelta(&rest, &d)
+	chunk.Text += rest.Text
+	chunk.Reasoning += rest.Reasoning
+	chunk.ToolCalls = append(chunk.ToolCalls, rest.ToolCalls...)
+	final.Answer.Content, final.Answer.Reasoning = msg.Content, msg.Reasoning
+	for _, c := range msg.ToolCalls {
+		final.Answer.ToolCalls = append(final.Answer.ToolCalls, infer.ToolCall(c))
+	}
+	if len(msg.ToolCalls) > 0 && final.Reason == infer.FinishStop {
+		final.Reason = infer.FinishTools
+	}
+	return nil
+}
+
+// send hands a chunk to the reader; false means that nobody waits for it any more.
+func (g *generation) send(c infer.Chunk) bool {
+	select {
+	case g.out <- item{chunk: c}:
+		return true
+	case <-g.ctx.Done():
+		return false
+	}
+}
+
+// sendError hands the last item to the reader. There is always room or a reader that drains.
+func (g *generation) sendError(err error) { g.out <- item{err: err} }
+
+// logprob asks for the probability of the chosen token and of its rivals.
+func (g *generation) logprob(w *worker, p *llama.Pick) (infer.Logprob, error) {
+	top := make([]llama.TopLogprob, min(g.r.TopLogprobs, g.e.info.Vocabulary))
+	lp, err := w.c.Logprobs(p.Place, p.Token, top)
+	if err != nil {
+		return infer.Logprob{}, err
+	}
+	return g.e.logprobs(p.Token, lp, top)
+}
+
+// logprobs spells a token and its rivals.
+func (e *Engine) logprobs(t llama.Token, lp float32, top []llama.TopLogprob) (
+	infer.Logprob, error,
+) {
+	text, err := e.model.AppendPiece(nil, t, true)
+	if err != nil {
+		return infer.Logprob{}, err
+	}
+	out := infer.Logprob{Token: infer.Token{ID: infer.TokenID(t), Text: text}, Logprob: lp}
+	for _, rival := range top {
+		text, err := e.model.AppendPiece(nil, rival.Token, true)
+		if err != nil {
+			return infer.Logprob{}, err
+		}
+		out.Top = append(out.Top, infer.Logprob{
+			Token: infer.Token{ID: infer.TokenID(rival.Token), Text: text}, Logprob: rival.Logprob,
+		})
+	}
+	return out, nil
+}

@@ -1,0 +1,247 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/norion/norion/hw/device"
+	"github.com/norion/norion/runtime/gguf"
+	"github.com/norion/norion/runtime/infer"
+	"github.com/norion/norion/runtime/llama"
+)
+
+// outputsMax bounds the logits that Score and Embed take from one step; each costs vocabulary x
+// 4 bytes, twice.
+const outputsMax = 32
+
+// Open validates the model file in Go, checks that it fits into memory, loads it and starts the
+// engine. Every error is an *infer.Error: KindInvalid for options, KindModel for a file that is
+// no model of the pinned llama.cpp, KindNoMemory, KindCanceled, KindMissing.
+func Open(ctx context.Context, o Options) (*Engine, error) {
+	const op = "open"
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	file, err := gguf.Open(o.Paths[0])
+	if err != nil {
+		return nil, fail(op, err)
+	}
+	defer file.Close()
+	plan, err := o.check(file)
+	if err != nil {
+		return nil, fail(op, err)
+	}
+	if err := llama.Start(o.Logger); err != nil {
+		return nil, fail(op, err)
+	}
+	model, err := llama.LoadModel(ctx, o.modelParams(file.Paths()))
+	if err != nil {
+		return nil, fail(op, err)
+	}
+	e := &Engine{
+		log: o.Logger, model: model, bounded: plan.ContextTokens, done: make(chan struct{}),
+		queue: make(chan *task, o.QueueMax),
+	}
+	if o.QueueMax == 0 {
+		e.queue = make(chan *task, QueueDefault)
+	}
+	c, err := e.prepareContext(&o, plan)
+	if err == nil {
+		err = file.CheckUnchanged()
+	}
+	if err != nil {
+		return nil, fail(op, errors.Join(err, e.abandon(c)))
+	}
+	e.life, e.end = context.WithCancelCause(context.WithoutCancel(ctx))
+	e.describe(&o, file, c, plan.Notes)
+	go e.own(&worker{c: c})
+	return e, nil
+}
+
+// loadPlan is what the file says about the load.
+type loadPlan struct {
+	ContextTokens int
+	Causal        bool
+	Notes         []string
+}
+
+// check refuses what cannot work before anything is allocated.
+func (o *Options) check(file *gguf.File) (loadPlan, error) {
+	if err := file.CheckModel(); err != nil {
+		return loadPlan{}, err
+	}
+	shape, err := file.Shape()
+	if err != nil {
+		return loadPlan{}, err
+	}
+	if _, err := file.Vocabulary(); err != nil {
+		return loadPlan{}, err
+	}
+	p := loadPlan{ContextTokens: o.ContextTokens, Causal: shape.Causal}
+	trained := shape.ContextLength
+	if p.ContextTokens == 0 {
+		p.ContextTokens = ContextTokensDefault
+		if trained > 0 {
+			p.ContextTokens = min(trained, ContextTokensDefault)
+		}
+	}
+	if trained > 0 && p.ContextTokens > trained {
+		p.Notes = append(p.Notes, fmt.Sprintf("the context of %d tokens is larger than the %d "+
+			"that the model was trained with: what lies beyond is unreliable",
+			p.ContextTokens, trained))
+	}
+	return p, o.checkMemory(shape, p.ContextTokens)
+}
+
+// checkMemory refuses a load whose buffers exceed the memory at hand. Mapped weights are left
+// out: the system can read them again.
+func (o *Options) checkMemory(shape gguf.Shape, tokens int) error {
+	memory, err := device.AvailableMemory()
+	if err != nil {
+		return nil //nolint:nilerr // no answer is no reason to refuse
+	}
+	name := o.KVType
+	if name == "" {
+		name = "f16"
+	}
+	kind, ok := gguf.ParseTensorType(name)
+	if !ok {
+		return nil
+	}
+	cache, err := shape.CacheSize(kind, kind)
+	if err != nil {
+		return nil //nolint:nilerr // a cache that cannot be counted is left to the load
+	}
+	need := cache.FullBytes * int64(tokens) // the window cache is kept at full length, too
+	need += cache.WindowBytes * int64(tokens)
+	if o.NoMap {
+		need += shape.TensorBytes
+	}
+	if need <= memory.AvailableBytes {
+		return nil
+	}
+	return &infer.Error{
+		Op: "open", Kind: infer.KindNoMemory, Field: "context",
+		Hint: "use a smaller --ctx, or --kv-type q8_0",
+		Err: fmt.Errorf("%d tokens of context need %d MiB, %d MiB are free (%s)",
+			tokens, need>>20, memory.AvailableBytes>>20, memory.Source),
+	}
+}
+
+func (o *Options) modelParams(paths []string) llama.ModelParams {
+	p := llama.ModelParams{
+		Paths: paths, CPUOnly: o.CPUOnly, GPULayers: o.GPULayers, CheckTensors: o.CheckTensors,
+		Progress: o.Progress,
+	}
+	if o.NoMap {
+		p.Load = llama.LoadRead
+	}
+	return p
+}
+
+// prepareContext makes the context, the adapters and the chat template.
+func (e *Engine) prepareContext(o *Options, plan loadPlan) (*llama.Context, error) {
+	p := llama.ContextParams{
+		Tokens: plan.ContextTokens, Batch: o.Batch, MicroBatch: o.MicroBatch,
+		Outputs: outputsMax, Threads: o.Threads, ThreadsBatch: o.ThreadsBatch,
+		TypeK: o.KVType, TypeV: o.KVType, Pooling: llama.PoolingNone,
+	}
+	if p.Threads == 0 {
+		p.Threads = runtime.GOMAXPROCS(0) // honours affinity and the control group's quota
+	}
+	if o.NoFlash {
+		p.Flash = llama.FlashOff
+	}
+	if !plan.Causal { // an embedding model reads a whole text at once
+		p.Embeddings, p.Pooling, p.Outputs = true, llama.PoolingModel, 0
+		p.Batch, p.MicroBatch = plan.ContextTokens, plan.ContextTokens
+	}
+	c, err := e.model.NewContext(p)
+	if err != nil {
+		return nil, err
+	}
+	var scales []float32
+	for _, l := range o.Loras {
+		lora, err := e.model.LoadLora(l.Path)
+		if err != nil {
+			return c, err
+		}
+		e.loras = append(e.loras, lora)
+		if l.Scale == 0 {
+			l.Scale = 1
+		}
+		scales = append(scales, l.Scale)
+	}
+	if len(e.loras) > 0 {
+		if err := c.SetLoras(e.loras, scales); err != nil {
+			return c, err
+		}
+	}
+	return c, e.prepareChat(o.Template)
+}
+
+// prepareChat reads the chat template. A model without one simply cannot chat.
+func (e *Engine) prepareChat(template string) error {
+	chat, err := llama.NewChat(e.model, template)
+	if err != nil {
+		if template != "" {
+			return err
+		}
+		e.log.Warn("the model's chat template cannot be used", "error", err)
+		return nil
+	}
+	if !chat.Info().Explicit {
+		return chat.Close()
+	}
+	e.chat = chat
+	return nil
+}
+
+// abandon frees what a failed Open made.
+func (e *Engine) abandon(c *llama.Context) error {
+	var errs []error
+	if c != nil {
+		errs = append(errs, c.Close())
+	}
+	if e.chat != nil {
+		errs = append(errs, e.chat.Close())
+	}
+	for _, l := range e.loras {
+		errs = append(errs, l.Close())
+	}
+	return errors.Join(append(errs, e.model.Close())...)
+}
+
+// describe fills Info.
+func (e *Engine) describe(o *Options, file *gguf.File, c *llama.Context, notes []string) {
+	m, ctx := e.model.Info(), c.Info()
+	version, _, _, _ := llama.Version()
+	arch, _ := file.String("general.architecture")
+	causal := ctx.Memory && m.Decoder
+	e.info = infer.Info{
+		Model: o.Model, Digest: o.Digest, Architecture: arch, Description: m.Description,
+		Engine: "llama.cpp " + version, Parameters: m.Parameters, Bytes: m.Bytes,
+		Vocabulary: m.Vocabulary, EmbeddingSize: m.EmbeddingSize, ContextTokens: e.bounded,
+		TrainedTokens: m.TrainedTokens, Sequences: ctx.Sequences, Threads: ctx.Threads,
+		Abilities: infer.Abilities{
+			Generate: causal, Grammar: causal, Score: causal, Embed: true, Shift: ctx.Shift,
+			Chat: e.chat != nil,
+		},
+		Notes: notes,
+	}
+	if e.info.Model == "" {
+		e.info.Model = strings.TrimSuffix(filepath.Base(o.Paths[0]), ".gguf")
+	}
+	if e.chat != nil {
+		e.info.Abilities.Tools = e.chat.Info().Tools
+		e.info.Abilities.Reasoning = e.chat.Info().Reasoning
+	}
+}

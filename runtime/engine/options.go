@@ -1,0 +1,90 @@
+package engine
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+
+	"github.com/norion/norion/runtime/infer"
+	"github.com/norion/norion/runtime/llama"
+)
+
+// Options chooses a model and how it is run. The zero value with Paths set is a good start.
+type Options struct {
+	Paths    []string // the GGUF file, or its first shard, or all shards in order
+	Model    string   // name shown to users; "" means the file's name
+	Digest   string   // "sha256:..." where the caller knows it
+	Template string   // Jinja chat template in place of the model's own; "" keeps that
+	Loras    []Lora   // applied to every request
+
+	ContextTokens int    // prompt and answer of one request; 0 means 4096, or as trained if less
+	Batch         int    // most tokens of one step; 0 means 2048
+	MicroBatch    int    // most tokens computed at once; 0 means 512
+	Threads       int    // of a decode step; 0 means the processors available
+	ThreadsBatch  int    // of a prefill; 0 means Threads
+	KVType        string // type of cached keys and values: f16, q8_0, ...; "" means f16
+	NoFlash       bool   // leave flash attention off
+	CPUOnly       bool   // use no GPU
+	GPULayers     int    // layers on GPUs; 0 means all
+	CheckTensors  bool   // refuse weights with NaN or impossible values
+	NoMap         bool   // read weights instead of mapping the file
+
+	QueueMax int // requests waiting; 0 means 64
+
+	Logger   *slog.Logger            // nil is silent; never sees text of prompts or answers
+	Progress func(done float32) bool // 0..1 while loading; false stops
+}
+
+// Lora is an adapter file and how strongly it applies.
+type Lora struct {
+	Path  string
+	Scale float32 // 0 means 1
+}
+
+// Bounds and defaults of Options.
+const (
+	ContextTokensDefault = 4096
+	QueueDefault         = 64
+	QueueMax             = 65536
+	LorasMax             = 64
+)
+
+// Validate refuses options that cannot be used. The error is an *infer.Error that names the
+// field.
+func (o *Options) Validate() error {
+	for _, f := range []struct {
+		field      string
+		value, max int
+	}{
+		{"context", o.ContextTokens, llama.ContextTokensMax},
+		{"batch", o.Batch, llama.ContextTokensMax},
+		{"micro-batch", o.MicroBatch, llama.ContextTokensMax},
+		{"threads", o.Threads, llama.ThreadsMax},
+		{"batch threads", o.ThreadsBatch, llama.ThreadsMax},
+		{"GPU layers", o.GPULayers, 1 << 20},
+		{"queue", o.QueueMax, QueueMax},
+		{"adapters", len(o.Loras), LorasMax},
+	} {
+		if f.value < 0 || f.value > f.max {
+			return &infer.Error{
+				Op: "options", Kind: infer.KindInvalid, Field: f.field,
+				Hint: "use 0 for the default",
+				Err:  fmt.Errorf("%d is outside 0..%d", f.value, f.max),
+			}
+		}
+	}
+	if o.KVType != "" && !slices.Contains(llama.KVTypes(), o.KVType) {
+		return &infer.Error{
+			Op: "options", Kind: infer.KindInvalid, Field: "KV type",
+			Hint: fmt.Sprintf("use one of %v", llama.KVTypes()),
+			Err:  fmt.Errorf("unknown type %q", o.KVType),
+		}
+	}
+	if len(o.Paths) == 0 {
+		return &infer.Error{
+			Op: "options", Kind: infer.KindInvalid, Field: "model",
+			Hint: "name a model or a .gguf file", Err: fmt.Errorf("no path"),
+		}
+	}
+	return nil
+}

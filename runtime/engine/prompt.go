@@ -1,0 +1,120 @@
+package engine
+
+import (
+	"errors"
+	"time"
+
+	"github.com/norion/norion/runtime/infer"
+	"github.com/norion/norion/runtime/llama"
+)
+
+// readPrompt turns the request's input into tokens, and adds to the sampler and the stop texts
+// what the input's form asks for.
+func (g *generation) readPrompt(p *llama.SamplerParams, stops *[]string) error {
+	r, m := g.r, g.e.model
+	if len(r.Messages) > 0 {
+		return g.readMessages(p, stops)
+	}
+	if err := setConstraint(p, &r.Constraint); err != nil {
+		return err
+	}
+	if len(r.Tokens) == 0 {
+		tokens, err := m.Tokenize(r.Prompt, true, r.ParseSpecial)
+		g.tokens = tokens
+		return fail("generate", err)
+	}
+	for _, t := range r.Tokens {
+		if int(t) >= g.e.info.Vocabulary || t < 0 {
+			return &infer.Error{
+				Op: "generate", Kind: infer.KindInvalid, Field: "tokens",
+				Err: errors.New("a token is outside the vocabulary"),
+			}
+		}
+		g.tokens = append(g.tokens, llama.Token(t))
+	}
+	return nil
+}
+
+// setConstraint makes a grammar or schema the sampler's grammar.
+func setConstraint(p *llama.SamplerParams, c *infer.Constraint) error {
+	p.Grammar.Text = c.Grammar
+	if len(c.Schema) == 0 {
+		return nil
+	}
+	text, err := llama.SchemaToGrammar(c.Schema)
+	if err != nil {
+		out := fail("generate", err)
+		if e, ok := errors.AsType[*infer.Error](out); ok {
+			e.Field = "schema"
+		}
+		return out
+	}
+	p.Grammar.Text = text
+	return nil
+}
+
+// readMessages renders the conversation with the chat template.
+func (g *generation) readMessages(p *llama.SamplerParams, stops *[]string) error {
+	prompt, err := g.e.render(g.r)
+	if err != nil {
+		return err
+	}
+	// A BOS that the template already wrote is not added again.
+	g.tokens, err = prompt.Tokenize(g.e.model, false)
+	if err != nil {
+		return fail("generate", err)
+	}
+	m := g.e.model.Info()
+	if m.AddBOS && m.BOS >= 0 && (len(g.tokens) == 0 || g.tokens[0] != m.BOS) {
+		g.tokens = append([]llama.Token{m.BOS}, g.tokens...)
+	}
+	*stops = append(*stops, prompt.Stops...)
+	if prompt.Grammar.Text != "" {
+		p.Grammar = prompt.Grammar
+	}
+	if g.r.Constraint.Grammar != "" {
+		p.Grammar = llama.Grammar{Text: g.r.Constraint.Grammar}
+	}
+	if len(g.r.Tools) == 0 && !prompt.Thinking {
+		return nil
+	}
+	g.shown = make(map[llama.Token]bool)
+	for _, t := range prompt.Grammar.Preserved {
+		g.shown[t] = true
+	}
+	g.parser, err = prompt.NewParser(nil)
+	return fail("generate", err)
+}
+
+// render asks the chat template, one request at a time.
+func (e *Engine) render(r *infer.Request) (llama.ChatPrompt, error) {
+	e.chatMu.Lock()
+	defer e.chatMu.Unlock()
+	if e.chat == nil {
+		return llama.ChatPrompt{}, &infer.Error{
+			Op: "generate", Kind: infer.KindNoTemplate, Field: "messages",
+			Hint: "name one with --template, or send a plain prompt (--raw)",
+			Err:  errors.New("this model file carries no chat template"),
+		}
+	}
+	c := llama.ChatRequest{
+		ToolChoice: llama.ToolChoice(r.ToolChoice), ParallelTools: r.ParallelTools,
+		Schema: r.Constraint.Schema, NoThinking: r.NoReasoning, Args: r.TemplateArgs,
+		Now: time.Now(),
+	}
+	for _, m := range r.Messages {
+		out := llama.ChatMessage{
+			Role: string(m.Role), Content: m.Content, Reasoning: m.Reasoning,
+			ToolCallID: m.ToolCallID, Name: m.Name,
+		}
+		for _, call := range m.ToolCalls {
+			out.ToolCalls = append(out.ToolCalls, llama.ToolCall(call))
+		}
+		c.Messages = append(c.Messages, out)
+	}
+	for _, t := range r.Tools {
+		c.Tools = append(c.Tools, llama.Tool(t))
+	}
+	prompt, err := e.chat.Render(c)
+	return prompt, fail("generate", err)
+}
