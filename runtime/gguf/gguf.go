@@ -77,8 +77,13 @@ func openOne(path string) (*File, error) {
 	if err != nil {
 		return nil, fail(err, "check the path and its permissions")
 	}
-	if info, err = f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, fail(firstError(err, f.Close(), fs.ErrInvalid), "name the .gguf file itself")
+	info, err = f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fs.ErrInvalid // replaced by something else since the first look
+	}
+	if err != nil {
+		_ = f.Close() // read only: nothing can be lost, the first error matters
+		return nil, fail(err, "name the .gguf file itself")
 	}
 	g, err := parse(shard{path: path, r: f, size: info.Size(), f: f, info: info})
 	if err != nil {
@@ -86,15 +91,6 @@ func openOne(path string) (*File, error) {
 		return nil, err
 	}
 	return g, nil
-}
-
-func firstError(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func describeMode(m fs.FileMode) string {

@@ -123,6 +123,24 @@ func TestRoundTrip(t *testing.T) {
 	})
 }
 
+func TestText(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[int64]string{
+		999: "999", 134_515_008: "134.52 M", 7_000_000_000: "7.00 B", 2_800_000_000_000: "2.80 T",
+	} {
+		require.Equal(t, want, millions(n))
+	}
+	for n, want := range map[int64]string{
+		0: "0 B", 1023: "1023 B", 23040: "22.50 KiB", 1 << 30: "1.00 GiB", math.MaxInt64: "8.00 EiB",
+	} {
+		require.Equal(t, want, size(n))
+	}
+	require.Equal(t, "2 to 8", Range{2, 8}.String())
+	require.Equal(t, "cls", PoolingCLS.String())
+	require.Equal(t, "unspecified", PoolingUnspecified.String())
+	require.Len(t, clip(strings.Repeat("\n", 500)), 64*2+2+3)
+}
+
 func TestSummary(t *testing.T) {
 	t.Parallel()
 	f := modelWith(t, pair("general.name", "Evil \x1b[31m\r\nname\u202e"),

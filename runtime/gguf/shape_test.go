@@ -90,6 +90,12 @@ func TestWindows(t *testing.T) {
 		{"gemma3", 4, []gguftest.KV{window, pair(".attention.sliding_window_pattern", uint32(2))},
 			[]int{1, 3}, 512},
 		{"lfm2", 3, []gguftest.KV{window}, nil, 512},
+		{"smallthinker", 4, []gguftest.KV{window}, []int{0}, 4096},
+		{"exaone-moe", 4, nil, []int{3}, 128},
+		{"plamo3", 9, []gguftest.KV{window}, []int{7}, 512},
+		{"gemma3n", 5, []gguftest.KV{window}, []int{4}, 512},
+		{"olmo2", 5, []gguftest.KV{window}, []int{3}, 512},
+		{"mimo2", 2, []gguftest.KV{window}, []int{0, 1}, 0}, // only its array could say
 	} {
 		s, err := archModel(t, c.arch, c.layers, c.kvs...).Shape()
 		require.NoError(t, err, c.arch)
