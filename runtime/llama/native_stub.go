@@ -91,3 +91,6 @@ func freeSampler(samplerHandle)                               {}
 func samplerSeed(samplerHandle) uint32                        { return 0 }
 func acceptToken(samplerHandle, Token, bool) error            { return errMissing("accept") }
 func sample(contextHandle, samplerHandle, int) (Token, error) { return 0, errMissing("sample") }
+
+// NativeStamp is empty: there is no native build in this program.
+func NativeStamp() string { return "" }

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// groupAnnotation names the heading under which help shows a flag.
+const groupAnnotation = "group"
+
+// topic is a page of `norion help` that is no command.
+type topic struct{ name, short, text string }
+
+var topics = []topic{
+	{"exit-codes", "What the exit codes mean", "norion ends with these codes:\n\n" + exitCodesText},
+	{"environment", "Environment variables", environmentText},
+}
+
+const environmentText = `Variables of the environment:
+
+NORION_HOME      where models are kept (default: the user's data directory, as XDG says)
+NORION_<FLAG>    a default for a flag of the groups "model", "sampling" and "constraint":
+                 NORION_THREADS=4, NORION_CTX=8192, NORION_KV_TYPE=q8_0, NORION_TEMP=0.
+                 A flag on the command line comes first.
+HF_ENDPOINT      another address of the model hub
+HF_TOKEN         sent to the model hub, and nowhere else
+HTTPS_PROXY      and its relatives are obeyed
+NO_COLOR         no colour`
+
+// help writes the page of a command: what it is, usage, examples, subcommands, flags by group.
+func (a *app) help(cmd *cobra.Command, _ []string) {
+	a.reached = true
+	h := helpPage{w: a.out, bold: isTerminal(a.out) && a.getenv("NO_COLOR") == ""}
+	text := cmd.Long
+	if text == "" {
+		text = cmd.Short + "."
+	}
+	fmt.Fprintln(h.w, text)
+	if !cmd.Runnable() && !cmd.HasSubCommands() {
+		return
+	}
+	h.title("Usage")
+	fmt.Fprintf(h.w, "  %s\n", cmd.UseLine())
+	if cmd.HasAvailableSubCommands() && cmd.Parent() == nil {
+		fmt.Fprintf(h.w, "  %s COMMAND [flags]\n", cmd.CommandPath())
+	}
+	if cmd.Example != "" {
+		h.title("Examples")
+		fmt.Fprintln(h.w, strings.TrimRight(cmd.Example, "\n"))
+	}
+	h.commands(cmd)
+	h.flags(cmd)
+}
+
+const helpColumns = 100
+
+// plainTypes turns Go's names of types into words, without moving a column.
+var plainTypes = strings.NewReplacer(" float32 ", " number  ", " int ", " N   ", " string ",
+	" text   ")
+
+type helpPage struct {
+	w    io.Writer
+	bold bool
+}
+
+func (h helpPage) title(s string) {
+	if h.bold {
+		s = "\x1b[1m" + s + "\x1b[m"
+	}
+	fmt.Fprintf(h.w, "\n%s\n", s)
+}
+
+func (h helpPage) commands(cmd *cobra.Command) {
+	var commands, pages []*cobra.Command
+	for _, c := range cmd.Commands() {
+		switch {
+		case c.IsAdditionalHelpTopicCommand():
+			pages = append(pages, c)
+		case c.IsAvailableCommand():
+			commands = append(commands, c)
+		}
+	}
+	for _, list := range []struct {
+		title string
+		of    []*cobra.Command
+	}{{"Commands", commands}, {"More pages: norion help NAME", pages}} {
+		if len(list.of) > 0 {
+			h.title(list.title)
+		}
+		for _, c := range list.of {
+			fmt.Fprintf(h.w, "  %-12s %s\n", c.Name(), c.Short)
+		}
+	}
+}
+
+func (h helpPage) flags(cmd *cobra.Command) {
+	var order []string
+	groups := map[string]*pflag.FlagSet{}
+	flags := cmd.Flags()
+	flags.SortFlags = false
+	flags.VisitAll(func(f *pflag.Flag) {
+		name := "Flags"
+		if g := f.Annotations[groupAnnotation]; len(g) > 0 {
+			name = g[0]
+		}
+		if groups[name] == nil {
+			groups[name] = pflag.NewFlagSet(name, pflag.ContinueOnError)
+			groups[name].SortFlags = false
+			order = append(order, name)
+		}
+		groups[name].AddFlag(f)
+	})
+	for _, name := range order {
+		h.title(name)
+		fmt.Fprint(h.w, plainTypes.Replace(groups[name].FlagUsagesWrapped(helpColumns)))
+	}
+}
