@@ -11,11 +11,9 @@ export CUDA DL NATIVE LLAMA_CPP_DIR NORION_CACHE JOBS
 
 GO      ?= go
 NATIVE_TOOL := CGO_ENABLED=0 $(GO) run ./third_party/native
-# The build tags and link flags of the native build; read when a recipe runs, after `native`.
-TAGS_WORD = -tags=$$(cat third_party/dist/tags)
-TAGS     = "$(TAGS_WORD)"
-CGO      = CGO_ENABLED=1 CGO_LDFLAGS="$$(cat third_party/dist/ldflags) $${CGO_LDFLAGS:-}"
-LIBS     = LD_LIBRARY_PATH="$(CURDIR)/third_party/dist/lib$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}"
+# How go builds with the native part: written by `native`, read when a recipe runs.
+CGO      = . third_party/dist/goenv;
+TAGS     = -tags="$$NORION_TAGS"
 ASAN_WORKS = echo 'int main(void) { return 0; }' | \
 	$${CC:-cc} -fsanitize=address -x c -o /dev/null - 2>/dev/null
 COUNT   := $(GO) run ./docs/house/count
@@ -50,37 +48,37 @@ test: native ## every check that needs no lint tools: builds, vet, race, address
 	CGO_ENABLED=0 GOOS=darwin GOARCH=arm64 $(GO) vet ./...
 	CGO_ENABLED=0 GOOS=windows GOARCH=amd64 $(GO) vet ./...
 	$(CGO) $(GO) vet $(TAGS) ./...
-	@asan="$(GO) test -asan $(TAGS_WORD) -timeout 30m ./runtime/llama"; \
+	@$(CGO) asan="$(GO) test -asan -tags=$$NORION_TAGS -timeout 30m ./runtime/llama"; \
 	$(ASAN_WORKS) || { asan=""; echo "make: no address sanitizer here; that run is left out"; }; \
-	$(CGO) $(LIBS) $(COUNT) "$(GO) test -race $(TAGS_WORD) -timeout 30m ./..." $${asan:+"$$asan"}
+	$(COUNT) "$(GO) test -race -tags=$$NORION_TAGS -timeout 30m ./..." $${asan:+"$$asan"}
 
 race: native ## all tests with the race detector
-	$(CGO) $(LIBS) $(COUNT) "$(GO) test -race $(TAGS_WORD) -timeout 30m ./..."
+	$(CGO) $(COUNT) "$(GO) test -race -tags=$$NORION_TAGS -timeout 30m ./..."
 
 asan: native ## the binding's tests with the address sanitizer
 	@$(ASAN_WORKS) || { echo "make: the C compiler has no address sanitizer" >&2; exit 1; }
-	$(CGO) $(LIBS) $(COUNT) "$(GO) test -asan $(TAGS_WORD) -timeout 30m ./runtime/llama"
+	$(CGO) $(COUNT) "$(GO) test -asan -tags=$$NORION_TAGS -timeout 30m ./runtime/llama"
 
 fuzz: native ## each fuzz target for FUZZTIME (30s)
-	@$(CGO) $(LIBS) $(GO) test $(TAGS) -list '^Fuzz' ./... | \
+	@$(CGO) $(GO) test $(TAGS) -list '^Fuzz' ./... | \
 	awk '/^Fuzz/ {f[++n] = $$1} /^ok/ {for (i = 1; i <= n; i++) print $$2, f[i]; n = 0}' | \
 	while read -r pkg target; do \
 		echo "fuzz: $$pkg $$target"; \
-		$(CGO) $(LIBS) $(GO) test $(TAGS) -run '^$$' -fuzz "^$$target\$$" \
+		$(CGO) $(GO) test $(TAGS) -run '^$$' -fuzz "^$$target\$$" \
 			-fuzztime $(FUZZTIME) "$$pkg" </dev/null; \
 	done
 
 bench: native ## Go benchmarks of every package
-	$(CGO) $(LIBS) $(GO) test $(TAGS) -run '^$$' -bench . -benchmem ./...
+	$(CGO) $(GO) test $(TAGS) -run '^$$' -bench . -benchmem ./...
 
 lint: native ## golangci-lint, govulncheck, and the shim with warnings as errors
 	@$(NATIVE_TOOL) strict
-	$(CGO) $(GO) run $(GOLANGCI) run --build-tags "$$(cat third_party/dist/tags)" ./...
+	$(CGO) $(GO) run $(GOLANGCI) run --build-tags "$$NORION_TAGS" ./...
 	$(CGO) $(GO) run $(GOVULN) $(TAGS) ./...
 
 cover: native ## statement coverage by package, and .cover/index.html
 	@mkdir -p .cover
-	$(CGO) $(LIBS) $(GO) test $(TAGS) -coverprofile .cover/profile ./...
+	$(CGO) $(GO) test $(TAGS) -coverprofile .cover/profile ./...
 	$(GO) tool cover -html .cover/profile -o .cover/index.html
 	@$(GO) tool cover -func .cover/profile | tail -1
 

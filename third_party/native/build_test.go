@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -119,7 +120,7 @@ func TestInstall(t *testing.T) {
 	dist := j.options.Dist()
 	for _, name := range []string{
 		"include/llama.h", "include/ggml.h", "include/norion.h", "templates/x.jinja",
-		"licenses/LICENSE", "lib/libllama.a", "lib/libnorion-shim-asan.a", "tags", "ldflags",
+		"licenses/LICENSE", "lib/libllama.a", "lib/libnorion-shim-asan.a", "tags", "goenv",
 	} {
 		require.FileExists(t, filepath.Join(dist, name))
 	}
@@ -168,6 +169,38 @@ func TestInstallOtherOptions(t *testing.T) {
 	tags, err := os.ReadFile(filepath.Join(j.options.Dist(), "tags"))
 	require.NoError(t, err)
 	require.Equal(t, "llamadl\n", string(tags))
+}
+
+// TestGoenv sources the file by a shell, in a repository whose path needs quoting.
+func TestGoenv(t *testing.T) {
+	t.Parallel()
+	j := newTestJob(t)
+	j.options.Root = filepath.Join(t.TempDir(), "it's $HOME")
+	j.options.DL, j.options.CUDA = true, true
+	plant(t, j.stage, map[string]string{"configure.log": "x\n-- norion-cuda-dir: /cuda/lib64\n-- y\n"})
+	text, err := j.goenv()
+	require.NoError(t, err)
+	cmd := exec.CommandContext(t.Context(), "sh", "-euc",
+		text+`printf '%s\n' "$CGO_ENABLED" "$NORION_TAGS" "$LD_LIBRARY_PATH" "$CGO_LDFLAGS"`)
+	cmd.Env = []string{"LD_LIBRARY_PATH=before"}
+	out, err := cmd.Output()
+	require.NoError(t, err)
+	require.Equal(t, []string{
+		"1", "cuda,llamadl", filepath.Join(j.options.Dist(), "lib") + ":before",
+		"-O2 -g -L/cuda/lib64 -L/cuda/lib64/stubs -Wl,-rpath,/cuda/lib64", "",
+	}, strings.Split(string(out), "\n"))
+}
+
+func TestIsShared(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]bool{
+		"libllama.so": true, "libllama.so.0": true, "libllama.so.0.5.0": false,
+		"libggml-cpu-haswell.so": true, "libggml-cpu-haswell.so.0": false,
+		"libllama.dylib": true, "libmtmd.so": false, "libllama-server-impl.so": false,
+		"libllama.a": false, "llama.so": false, "libllama.so.txt": false,
+	} {
+		require.Equal(t, want, isShared(name), name)
+	}
 }
 
 func TestInstallNamesWhatIsMissing(t *testing.T) {

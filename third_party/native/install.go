@@ -71,7 +71,7 @@ func (j *job) writeInfo(dist string, files map[string]string) error {
 	if err != nil {
 		return err
 	}
-	ldflags, err := j.ldflags()
+	goenv, err := j.goenv()
 	if err != nil {
 		return err
 	}
@@ -80,16 +80,24 @@ func (j *job) writeInfo(dist string, files map[string]string) error {
 	return errors.Join(
 		writeFile(filepath.Join(dist, "build.json"), append(data, '\n'), 0o644),
 		writeFile(filepath.Join(dist, "tags"), []byte(strings.Join(tags, ",")+"\n"), 0o644),
-		writeFile(filepath.Join(dist, "ldflags"), []byte(ldflags+"\n"), 0o644),
+		writeFile(filepath.Join(dist, "goenv"), []byte(goenv), 0o644),
 		writeFile(filepath.Join(filepath.Dir(j.options.ShimDir()), "native_stamp.h"),
 			[]byte(header), 0o644),
 	)
 }
 
-// ldflags are the link flags that depend on the machine: where the CUDA libraries are.
-func (j *job) ldflags() (string, error) {
+// goenv is a text for the shell: the environment in which go builds and tests with this build.
+func (j *job) goenv() (string, error) {
+	quote := func(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+	text := "# Written by `make native`. Source it before go: it sets tags, link flags, library path.\n" +
+		"export CGO_ENABLED=1\nexport NORION_TAGS=" +
+		quote(strings.Join(j.options.Tags(j.compiler), ",")) + "\n"
+	if j.options.DL {
+		text += "export LD_LIBRARY_PATH=" + quote(filepath.Join(j.options.Dist(), "lib")) +
+			"${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}\n"
+	}
 	if !j.options.CUDA {
-		return "", nil
+		return text, nil
 	}
 	log, err := os.ReadFile(filepath.Join(j.stage, "configure.log"))
 	if err != nil {
@@ -97,9 +105,10 @@ func (j *job) ldflags() (string, error) {
 	}
 	m := regexp.MustCompile(`norion-cuda-dir: (\S+)`).FindSubmatch(log)
 	if m == nil {
-		return "", nil
+		return text, nil
 	}
-	return fmt.Sprintf("-L%s -L%s/stubs -Wl,-rpath,%s", m[1], m[1], m[1]), nil
+	return text + "export CGO_LDFLAGS=" + quote(fmt.Sprintf(
+		"-O2 -g -L%s -L%s/stubs -Wl,-rpath,%s", m[1], m[1], m[1])) + "\n", nil
 }
 
 // products maps each file of dist, named with slashes, to the file that it is copied from.
@@ -154,10 +163,7 @@ func (j *job) libraries() ([]string, error) {
 			return err
 		}
 		base := d.Name()
-		shared := strings.HasPrefix(base, "lib") &&
-			(strings.HasSuffix(base, ".so") || strings.Contains(base, ".so.") ||
-				strings.HasSuffix(base, ".dylib"))
-		if want[base] || j.options.DL && shared && !isPeerLibrary(base) {
+		if want[base] || j.options.DL && isShared(base) {
 			found = append(found, name)
 			delete(want, base)
 		}
@@ -177,9 +183,18 @@ func (j *job) libraries() ([]string, error) {
 	return found, err
 }
 
-// isPeerLibrary says whether a shared library belongs to a peer program only.
-func isPeerLibrary(base string) bool {
-	return strings.HasPrefix(base, "libmtmd") || strings.Contains(base, "-impl.")
+// isShared says whether a file is a shared library that a program of norion loads: under the name
+// that links (libx.so), the name that loads (libx.so.0), or a plug-in. The third name, with the
+// whole version, is the same file again; libraries of the peer programs are not wanted.
+func isShared(base string) bool {
+	if !strings.HasPrefix(base, "lib") || strings.HasPrefix(base, "libmtmd") ||
+		strings.Contains(base, "-impl.") {
+		return false
+	}
+	if strings.HasPrefix(base, "libggml-cpu") {
+		return strings.HasSuffix(base, ".so")
+	}
+	return regexp.MustCompile(`\.so(\.\d+)?$|\.dylib$`).MatchString(base)
 }
 
 func removeOthers(dist, sub string, keep map[string]string) error {
@@ -238,7 +253,8 @@ func (j *job) installPeers() error {
 	if err != nil {
 		return err
 	}
-	for _, lib := range libs {
+	full := regexp.MustCompile(`\.so(\.\d+){2,}$`)
+	for _, lib := range slices.DeleteFunc(libs, full.MatchString) {
 		if err := copyFile(lib, filepath.Join(dir, filepath.Base(lib)), 0o644); err != nil {
 			return err
 		}

@@ -92,16 +92,13 @@ func findRoot() (string, error) {
 	}
 }
 
-func (j *job) targets() []string {
-	targets := []string{"norion-shim", "norion-shim-asan", "llama", "llama-common", "ggml"}
-	if j.options.DL {
-		targets = append(targets, "ggml-cpu-plugins")
-	}
-	return targets
+// libraryTargets are what norion links; ggml brings the back ends, as plug-ins with DL=1.
+func libraryTargets() []string {
+	return []string{"norion-shim", "norion-shim-asan", "llama", "llama-common", "ggml"}
 }
 
 func build(ctx context.Context, j *job, out io.Writer) error {
-	if err := j.run(ctx, j.targets(), j.install); err != nil {
+	if err := j.run(ctx, libraryTargets(), j.install); err != nil {
 		return err
 	}
 	kind := "UNPINNED"
@@ -115,7 +112,7 @@ func build(ctx context.Context, j *job, out io.Writer) error {
 
 func peers(ctx context.Context, j *job, out io.Writer) error {
 	install := func() error { return errors.Join(j.install(), j.installPeers()) }
-	if err := j.run(ctx, append(j.targets(), peerPrograms()...), install); err != nil {
+	if err := j.run(ctx, append(libraryTargets(), peerPrograms()...), install); err != nil {
 		return err
 	}
 	_, err := fmt.Fprintln(out, "native: llama.cpp's own programs are in third_party/dist/peers")

@@ -81,8 +81,8 @@ func installTool(
 		if err != nil {
 			return err
 		}
-		cmd := exec.CommandContext(ctx, python, "-m", "pip", "install", "--no-deps",
-			"--only-binary", ":all:", "--target", tmp, requirement)
+		cmd := exec.CommandContext(ctx, python, "-m", "pip", "install", "--no-deps", "--quiet",
+			"--root-user-action=ignore", "--only-binary", ":all:", "--target", tmp, requirement)
 		cmd.Stdout, cmd.Stderr = log, log
 		if err := cmd.Run(); err != nil {
 			return fmt.Errorf("pip install: %w", err)
