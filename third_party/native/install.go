@@ -89,7 +89,7 @@ func (j *job) writeInfo(dist string, files map[string]string) error {
 // goenv is a text for the shell: the environment in which go builds and tests with this build.
 func (j *job) goenv() (string, error) {
 	quote := func(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
-	text := "# Written by `make native`. Source it before go: it sets tags, link flags, library path.\n" +
+	text := "# Written by `make native`, to be sourced before go: tags, link flags, library path.\n" +
 		"export CGO_ENABLED=1\nexport NORION_TAGS=" +
 		quote(strings.Join(j.options.Tags(j.compiler), ",")) + "\n"
 	if j.options.DL {
