@@ -219,8 +219,14 @@ func TestFaultyFailsTheChosenCall(t *testing.T) {
 			_, err := d.OpenFile("y", os.O_RDONLY, 0)
 			return err
 		},
-		disk.OpRead:     func(_ disk.Dir, f disk.File) error { _, err := f.Read(make([]byte, 1)); return err },
-		disk.OpWrite:    func(_ disk.Dir, f disk.File) error { _, err := f.Write([]byte("x")); return err },
+		disk.OpRead: func(_ disk.Dir, f disk.File) error {
+			_, err := f.Read(make([]byte, 1))
+			return err
+		},
+		disk.OpWrite: func(_ disk.Dir, f disk.File) error {
+			_, err := f.Write([]byte("x"))
+			return err
+		},
 		disk.OpTruncate: func(_ disk.Dir, f disk.File) error { return f.Truncate(0) },
 		disk.OpSync:     func(_ disk.Dir, f disk.File) error { return f.Sync() },
 		disk.OpClose:    func(_ disk.Dir, f disk.File) error { return f.Close() },

@@ -121,15 +121,10 @@ func TestCatalogueNamesAreUnique(t *testing.T) {
 }
 
 func FuzzParseCatalogue(f *testing.F) {
-	c, err := store.DefaultCatalogue()
-	if err != nil {
-		f.Fatal(err)
-	}
-	text, err := json.Marshal(c)
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(text)
+	f.Add([]byte(`{"schema": 1, "hub": "https://h", "models": [{"name": "m:1", "description": "",
+		"parameters": "", "quantisation": "", "licence": {"name": "mit", "title": ""},
+		"unverified_offline": true, "sources": [{"kind": "hub", "repository": "a/b",
+		"file": "f"}, {"kind": "https", "url": "https://h/m"}, {"kind": "file", "path": "p"}]}]}`))
 	f.Add([]byte(`{"schema": 1}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := store.ParseCatalogue(data)

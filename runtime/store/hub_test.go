@@ -112,7 +112,9 @@ func TestHubFailures(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			h := newHub(t, data)
-			tc.setup(h)
+			h.mu.Lock()
+			h.cdn.set(func() { tc.setup(h) })
+			h.mu.Unlock()
 			s := open(t, func(o *store.Options) { o.Hub = h.URL })
 			_, err := s.Add(t.Context(), hubEntry(t, "owner/model"), store.PullOptions{})
 			requireError(t, err, tc.kind)
@@ -139,7 +141,9 @@ func TestHubStatesNothing(t *testing.T) {
 	t.Parallel()
 	data := modelBytes(100)
 	h := newHub(t, data)
+	h.mu.Lock()
 	h.tag, h.size = "", ""
+	h.mu.Unlock()
 	s := open(t, func(o *store.Options) {
 		o.Getenv = func(k string) string { return map[string]string{"HF_ENDPOINT": h.URL}[k] }
 	})

@@ -6,14 +6,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -23,16 +19,10 @@ import (
 	"github.com/norion/norion/runtime/store"
 )
 
-// TestMain makes the test binary also the programs that the tests start: a package client and a
-// process that pulls and is killed.
+// TestMain makes the test binary also a process that pulls, and is killed.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 2 {
-		switch os.Args[1] {
-		case "fake-pip":
-			os.Exit(fakePip(os.Args[2:]))
-		case "pull-child":
-			os.Exit(pullChild(os.Args[2], os.Args[3]))
-		}
+	if len(os.Args) == 4 && os.Args[1] == "pull-child" {
+		os.Exit(pullChild(os.Args[2], os.Args[3]))
 	}
 	os.Exit(m.Run())
 }
@@ -190,50 +180,28 @@ func wheelFile(
 	}
 }
 
-// pip is the command of the fake package client: wheels come from dir, mode says how it fails.
-func pip(dir, mode string) []string { return []string{os.Args[0], "fake-pip", dir, mode} }
+// fakePip stands in for the package client: it copies the wanted wheel to where --dest says, or
+// fails as the second argument says. A shell starts faster than this binary does.
+const fakePip = `
+dir=$1 mode=$2; shift 2
+while [ $# -gt 1 ]; do [ "$1" = --dest ] && dest=$2; shift; done
+wheel=${1%%==*}-${1#*==}-py3-none-any.whl
+fail() { echo "$1" >&2; exit 1; }
+case $mode in
+missing) fail "ERROR: No matching distribution found for x" ;;
+no-module) fail "python3: No module named pip" ;;
+offline) fail "WARNING: Retrying after connection broken by NewConnectionError" ;;
+full) fail "ERROR: [Errno 28] No space left on device" ;;
+noisy) yes | head -n 500000 >&2; fail "the last word" ;;
+hang) : >"$dir/started"; exec sleep 100000 ;;
+nothing) exit 0 ;;
+two) cp "$dir/$wheel" "$dest/other.whl" ;;
+esac
+cp "$dir/$wheel" "$dest/"
+`
 
-// fakePip copies the wanted wheel to the directory after --dest.
-func fakePip(args []string) int {
-	dir, mode, args := args[0], args[1], args[2:]
-	say := map[string]string{
-		"missing":   "ERROR: No matching distribution found for x",
-		"no-module": "/usr/bin/python3: No module named pip",
-		"offline":   "WARNING: Retrying after connection broken by NewConnectionError",
-		"full":      "ERROR: [Errno 28] No space left on device",
-		"noisy":     strings.Repeat("x", 1<<20) + " the last word",
-	}
-	if text, ok := say[mode]; ok {
-		fmt.Fprintln(os.Stderr, text)
-		return 1
-	}
-	dest := args[slices.Index(args, "--dest")+1]
-	pkg, version, _ := strings.Cut(args[len(args)-1], "==")
-	switch mode {
-	case "hang":
-		_ = os.WriteFile(filepath.Join(dir, "started"), nil, 0o644)
-		ch := make(chan os.Signal, 1)
-		signal.Notify(ch, os.Interrupt)
-		<-ch
-		return 1
-	case "nothing":
-		return 0
-	}
-	file := pkg + "-" + version + "-py3-none-any.whl"
-	data, err := os.ReadFile(filepath.Join(dir, file))
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	if mode == "two" {
-		_ = os.WriteFile(filepath.Join(dest, "other.whl"), data, 0o644)
-	}
-	if err := os.WriteFile(filepath.Join(dest, file), data, 0o644); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return 0
-}
+// pip is the command of the fake package client: wheels come from dir, mode says how it fails.
+func pip(dir, mode string) []string { return []string{"sh", "-c", fakePip, "pip", dir, mode} }
 
 // pullChild pulls url into the store at root and prints a line when the first bytes are there.
 func pullChild(root, url string) int {

@@ -165,7 +165,7 @@ func TestSecondSourceIsTried(t *testing.T) {
 	t.Parallel()
 	data := modelBytes(10)
 	gone, good := newOrigin(t, data), newOrigin(t, data)
-	gone.status = 404
+	gone.set(func() { gone.status = 404 })
 	e := entry(t, "m:1", data, urlSource(gone.URL))
 	e.Sources = append(e.Sources, urlSource(good.URL))
 	s := open(t, nil)
@@ -331,7 +331,7 @@ func TestKilledInMidPull(t *testing.T) {
 	t.Parallel()
 	data := modelBytes(4000)
 	o := newOrigin(t, data)
-	o.cutAfter, o.cuts = 1<<20, 1
+	o.set(func() { o.cutAfter, o.cuts = 1<<20, 1 })
 	root := filepath.Join(t.TempDir(), "models")
 	child := exec.CommandContext(t.Context(), os.Args[0], "pull-child", root, o.URL)
 	child.Env = append(os.Environ(), "NO_PROXY=127.0.0.1")
