@@ -3,8 +3,11 @@ package llama
 import (
 	"cmp"
 	"encoding/json"
+	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -139,8 +142,12 @@ func (c *controls) newVeil(r *ChatRequest, info *ChatInfo) (v *veil, needed bool
 	return v, whole || v.tails
 }
 
+// take rules out the private characters in s, and those that s spells as JSON escapes.
 func (v *veil) take(s string) {
-	for _, r := range s {
+	for i, r := range s {
+		if r == '\\' {
+			r, _ = escapedRune(s[i:])
+		}
 		if r >= privateFirst {
 			v.taken[r] = true
 		}
@@ -235,6 +242,57 @@ func mapText(text string, f func(string) string) string {
 	return f(text)
 }
 
+// reveal gives the text that the prompt's first character stands for, and its length. A template
+// that writes JSON in ASCII turns our character into an escape, and would have done so to the text.
+func (v *veil) reveal(prompt string) (text string, n int) {
+	r, n := utf8.DecodeRuneInString(prompt)
+	if text, ok := v.texts[r]; ok {
+		return text, n
+	}
+	if r == '\\' {
+		if r, size := escapedRune(prompt); size > 0 {
+			if text, ok := v.texts[r]; ok {
+				return escapeASCII(text), size
+			}
+		}
+	}
+	return prompt[:n], n
+}
+
+// escapeSize is the length of a character outside the basic plane as a JSON escape.
+const escapeSize = len(`\udb80\udc00`)
+
+// escapedRune reads such an escape at the start of s; size 0 means that there is none.
+func escapedRune(s string) (r rune, size int) {
+	if len(s) < escapeSize || s[:2] != `\u` || s[6:8] != `\u` {
+		return 0, 0
+	}
+	high, err1 := strconv.ParseUint(s[2:6], 16, 32)
+	low, err2 := strconv.ParseUint(s[8:12], 16, 32)
+	r = utf16.DecodeRune(rune(high), rune(low))
+	if err1 != nil || err2 != nil || r == utf8.RuneError {
+		return 0, 0
+	}
+	return r, escapeSize
+}
+
+// escapeASCII writes text as inside of a JSON string of ASCII characters.
+func escapeASCII(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		switch {
+		case r < utf8.RuneSelf:
+			b.WriteRune(r)
+		case r > 0xFFFF:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.String()
+}
+
 // parts cuts a prompt rendered from a veiled request. Plain parts reach from one control token of
 // the template to the next, so that the text in a part is split into tokens as if the spelling
 // had no meaning.
@@ -262,13 +320,9 @@ func (v *veil) parts(prompt string) []PromptPart {
 			prompt = prompt[n:]
 			continue
 		}
-		r, n := utf8.DecodeRuneInString(prompt)
-		if text, ok := v.texts[r]; ok {
-			run.WriteString(text)
-			plain = true
-		} else {
-			run.WriteString(prompt[:n])
-		}
+		text, n := v.reveal(prompt)
+		plain = plain || text != prompt[:n]
+		run.WriteString(text)
 		prompt = prompt[n:]
 	}
 	endRun()

@@ -157,6 +157,9 @@ common_chat_templates_inputs read_request(const json & request, bool thinking) {
             in.chat_template_kwargs[item.key()] = item.value().dump();
         }
     }
+    // Upstream's programs have this default: earlier answers keep the text they had, so that their
+    // cached prefix stays valid.
+    in.chat_template_kwargs.emplace("preserve_reasoning", "true");
     return in;
 }
 

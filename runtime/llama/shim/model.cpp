@@ -113,8 +113,10 @@ void nr_model_get_info(const nr_model * model, nr_model_info * out) {
     out->n_embd = llama_model_n_embd(m);
     out->n_embd_out = llama_model_n_embd_out(m);
     out->n_layer = llama_model_n_layer(m);
-    out->n_head = llama_model_n_head(m);
-    out->n_head_kv = llama_model_n_head_kv(m);
+    if (out->n_layer > 0) { // upstream aborts for a model of vocabulary only
+        out->n_head = llama_model_n_head(m);
+        out->n_head_kv = llama_model_n_head_kv(m);
+    }
     out->n_swa = llama_model_n_swa(m);
     out->rope_type = llama_model_rope_type(m);
     out->bos = llama_vocab_bos(v);
