@@ -32,8 +32,8 @@ func (a *app) newRoot() *cobra.Command {
 	root.SetErr(a.err)
 	root.SetHelpFunc(a.help)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return err })
-	root.AddCommand(a.newRun(), a.newPull(), a.newList(), a.newShow(), a.newRemove(),
-		a.newVersion())
+	root.AddCommand(a.newRun(), a.newChat(), a.newPull(), a.newList(), a.newShow(), a.newRemove(),
+		a.newBench(), a.newVersion())
 	for _, topic := range topics {
 		root.AddCommand(&cobra.Command{Use: topic.name, Short: topic.short, Long: topic.text})
 	}

@@ -38,7 +38,7 @@ lines. It goes through the model's chat template, or as it is with --raw.`,
 			return a.run(cmd.Context(), f, args)
 		}),
 	}
-	cmd.Flags().StringVarP(&f.file, "file", "f", "", "read the prompt from `FILE`; - is standard input")
+	cmd.Flags().StringVarP(&f.file, "file", "f", "", "read the prompt from `FILE`; - is a pipe")
 	f.requestFlags.register(cmd)
 	cmd.Flags().BoolVar(&f.raw, "raw", false, "no chat template: the model continues the text")
 	cmd.Flags().IntVar(&f.logprobs, "logprobs", -1,
