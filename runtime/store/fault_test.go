@@ -3,7 +3,6 @@ package store_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -198,6 +197,27 @@ func TestDamagedBlobIsReplaced(t *testing.T) {
 	requireWhole(t, s, "m:1", data)
 }
 
+// A blob that goes between its check and the lock is downloaded instead.
+func TestBlobRemovedWhileAdopted(t *testing.T) {
+	t.Parallel()
+	data := modelBytes(10)
+	root := filepath.Join(t.TempDir(), "models")
+	m := add(t, openAt(t, root, nil), "m:1", data)
+	removed := false
+	s := openAt(t, root, func(o *store.Options) {
+		o.OpenDir = faulty(disk.Faults{Fail: func(op disk.Op, name string, _ int) error {
+			if op == disk.OpLock && name == "locks/.store" && !removed {
+				removed = true
+				return os.Remove(m.Path)
+			}
+			return nil
+		}}, nil)
+	})
+	add(t, s, "n:1", data)
+	require.True(t, removed)
+	requireWhole(t, s, "n:1", data)
+}
+
 func TestDamagedManifests(t *testing.T) {
 	t.Parallel()
 	data := modelBytes(10)
@@ -323,8 +343,9 @@ func TestPruneKeepsWhatIsNeeded(t *testing.T) {
 		}})
 	requireError(t, err, store.ErrCanceled)
 	partial := filepath.Join(s.Root(), "partial")
-	require.NoError(t, os.MkdirAll(filepath.Join(partial, "x@1.pip-abc", "sub"), 0o755))
+	require.NoError(t, os.MkdirAll(filepath.Join(partial, "x@1+abc", "sub"), 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join(partial, "NOT OURS"), nil, 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(partial, "x@1.part.json.tmp"), nil, 0o644))
 	orphan := filepath.Join(s.Root(), "blobs", "sha256-"+strings.Repeat("0", 64))
 	require.NoError(t, os.WriteFile(orphan, []byte("orphan"), 0o644))
 	freed, err := s.Prune(t.Context())
@@ -362,8 +383,25 @@ func TestCanceledBefore(t *testing.T) {
 	requireError(t, err, store.ErrCanceled)
 	requireError(t, s.Verify(ctx, "m:1", nil), store.ErrCanceled)
 	_, err = s.Add(ctx, entry(t, "n:1", data, fileSource(t, data)), store.PullOptions{})
-	require.True(t, errors.Is(err, context.Canceled), "%v", err)
+	requireError(t, err, store.ErrCanceled)
 	requireWhole(t, s, "m:1", data)
+}
+
+// A bad hub in the environment does not stand in the way of what needs no hub.
+func TestBadEnvironment(t *testing.T) {
+	t.Parallel()
+	data := modelBytes(10)
+	for env, kind := range map[[2]string]store.Kind{
+		{"HF_ENDPOINT", "http://hub.example"}: store.ErrRefused,
+		{"HF_TOKEN", "a\nb"}:                  store.ErrOptions,
+	} {
+		s := open(t, func(o *store.Options) {
+			o.Getenv = func(k string) string { return map[string]string{env[0]: env[1]}[k] }
+		})
+		add(t, s, "file:1", data)
+		_, err := s.Add(t.Context(), hubEntry(t, "owner/model"), store.PullOptions{})
+		requireError(t, err, kind)
+	}
 }
 
 func TestRootThatIsAFile(t *testing.T) {

@@ -67,7 +67,7 @@ type transfer struct {
 }
 
 // errRetry marks a failure that another request may cure.
-var errRetry = errors.New("the request may be repeated")
+const errRetry = Kind("the request may be repeated")
 
 // fetchURL downloads t into the part file, continuing what is there when the server confirms
 // with If-Range that it is still the same file. On failure the part is kept for the next pull,
@@ -86,28 +86,28 @@ func (j *job) fetchURL(ctx context.Context, t target) (fetched, error) {
 	return f, err
 }
 
-// open opens the part file and hashes what can be kept of it.
-func (d *transfer) open(ctx context.Context) error {
-	f, err := d.s.dir.OpenFile(d.part, os.O_RDWR|os.O_CREATE, 0o644)
-	if err != nil {
-		return err
-	}
-	d.file = f
+// open opens the part file and hashes what can be kept of it. A part of unknown origin is
+// replaced and never written to: it may be a hard link of a file that is not ours.
+func (d *transfer) open(ctx context.Context) (err error) {
 	if data, err := d.s.readSmall(d.part+".json", partMetaBytesMax); err == nil {
 		if strictJSON(data, &d.meta) != nil {
 			d.meta = partMeta{}
 		}
 	}
 	if d.meta.URL != d.t.url || d.meta.Validator == "" {
-		err = d.restart(partMeta{})
-	} else {
-		d.done, err = copyTo(ctx, d.sum, f, nil)
+		d.meta = partMeta{}
+		d.file, err = d.createPart()
+		return err
 	}
+	if d.file, err = d.s.dir.OpenFile(d.part, os.O_RDWR|os.O_CREATE, 0o644); err != nil {
+		return err
+	}
+	d.done, err = copyTo(ctx, d.sum, d.file, nil)
 	if err == nil && d.meta.SizeBytes > 0 && d.done > d.meta.SizeBytes {
 		err = d.restart(partMeta{})
 	}
 	if err != nil {
-		return errors.Join(err, f.Close())
+		return errors.Join(err, d.file.Close())
 	}
 	return nil
 }
@@ -145,8 +145,11 @@ func (d *transfer) run(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
-		if !errors.Is(err, errRetry) || ctx.Err() != nil {
-			return errors.Join(ctx.Err(), err)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if !errors.Is(err, errRetry) {
+			return err
 		}
 		if attempts++; d.done > before {
 			attempts, delay = 0, d.s.o.RetryDelay
@@ -339,6 +342,9 @@ func (s *Store) newRequest(
 	}
 	req.Header.Set("Accept-Encoding", "identity")
 	req.Header.Set("User-Agent", "norion")
+	if !printable(token) {
+		return nil, &Error{Kind: ErrOptions, Name: "hub token", Err: errNotPrintable}
+	}
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"slices"
@@ -17,7 +18,15 @@ import (
 	"github.com/norion/norion/runtime/gguf"
 )
 
-const copyBytes = 256 << 10
+const (
+	copyBytes = 256 << 10
+	// scratchMark stands between the name of a model and the rest of the name of a scratch
+	// directory. It is in no Name, so that no other model's files look like one.
+	scratchMark = "+"
+)
+
+// errGone says that a file that was found went before the store was locked.
+const errGone = Kind("the file has gone")
 
 // Stage is what a pull is doing.
 type Stage string
@@ -60,10 +69,11 @@ func (s *Store) Pull(ctx context.Context, ref string, o PullOptions) (Model, err
 	}
 	e, ok := s.o.Catalogue.Lookup(name)
 	if !ok {
-		if m, err := s.read(name); err == nil {
-			return m, nil // it was added, not listed
+		m, err := s.read(name) // it may have been added
+		if errors.Is(err, fs.ErrNotExist) {
+			err = s.unknown(name)
 		}
-		return Model{}, typed("pull", ref, ErrUnknownModel, s.unknown(name))
+		return m, typed("pull", ref, ErrIO, err)
 	}
 	m, err := s.pull(ctx, e, o)
 	return m, typed("pull", e.Name.String(), ErrIO, err)
@@ -155,7 +165,7 @@ func (j *job) report(st Stage, done, total int64) {
 }
 
 func (j *job) run(ctx context.Context) error {
-	if err := j.sweep(); err != nil {
+	if err := errors.Join(ctx.Err(), j.sweep()); err != nil {
 		return err
 	}
 	if done, err := j.adopt(ctx); done || err != nil {
@@ -165,7 +175,10 @@ func (j *job) run(ctx context.Context) error {
 	for _, src := range j.e.Sources {
 		f, err := j.fetch(ctx, src)
 		if err == nil {
-			return j.accept(ctx, f)
+			err = j.check(f)
+		}
+		if err == nil {
+			return j.publish(ctx, f, true)
 		}
 		err = typed("pull", j.e.Name.String(), ErrIO, err)
 		j.s.o.Log.Warn("source failed", "model", j.e.Name.String(), "source", src.String(),
@@ -195,7 +208,7 @@ func (j *job) sweep() error {
 		return err
 	}
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), j.e.Name.file()+".pip-") {
+		if strings.HasPrefix(e.Name(), j.e.Name.file()+scratchMark) {
 			if err := j.s.dir.RemoveAll(path.Join(partialDir, e.Name())); err != nil {
 				return err
 			}
@@ -206,7 +219,7 @@ func (j *job) sweep() error {
 
 // scratch is a fresh directory for a package client.
 func (j *job) scratch() (string, error) {
-	name := path.Join(partialDir, j.e.Name.file()+".pip-"+strings.ToLower(rand.Text()))
+	name := path.Join(partialDir, j.e.Name.file()+scratchMark+strings.ToLower(rand.Text()))
 	return name, j.s.dir.MkdirAll(name, 0o700)
 }
 
@@ -225,7 +238,11 @@ func (j *job) adopt(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	f := fetched{got: got, size: fi.Size(), source: j.e.Sources[0].String()}
-	return true, j.publish(ctx, f, false)
+	err = j.publish(ctx, f, false)
+	if errors.Is(err, errGone) {
+		return false, nil
+	}
+	return true, err
 }
 
 func (j *job) fetch(ctx context.Context, src Source) (fetched, error) {
@@ -241,27 +258,22 @@ func (j *job) fetch(ctx context.Context, src Source) (fetched, error) {
 	}
 }
 
-// accept checks what was fetched and publishes it, or removes it.
-func (j *job) accept(ctx context.Context, f fetched) error {
-	err := j.check(f)
-	if err != nil {
-		return errors.Join(err, j.discardPart())
-	}
-	return j.publish(ctx, f, true)
-}
-
+// check removes a fetched file that is not the model.
 func (j *job) check(f fetched) error {
 	want := j.e.SHA256
 	if want.IsZero() {
 		want = f.want
 	}
 	if !want.IsZero() && f.got != want {
-		return &Error{
+		return errors.Join(&Error{
 			Kind: ErrDigest, Err: fmt.Errorf("got %s, want %s", f.got, want),
 			Hint: "what arrived was removed; the source has changed or is damaged",
-		}
+		}, j.discardPart())
 	}
-	return checkModel(j.s.dir, j.part)
+	if err := checkModel(j.s.dir, j.part); err != nil {
+		return errors.Join(err, j.discardPart())
+	}
+	return nil
 }
 
 // checkModel refuses what is no valid GGUF file, and a part of a split one.
@@ -291,7 +303,8 @@ func checkModel(dir disk.Dir, name string) (err error) {
 	return g.Close()
 }
 
-// publish makes the model visible: blob first, manifest last, each durable before the next.
+// publish makes the model visible: blob first, manifest last, each durable before the next. The
+// blob is the part file, or where move is false the one that is there; errGone when it is not.
 func (j *job) publish(ctx context.Context, f fetched, move bool) (err error) {
 	j.report(StagePublish, 0, 0)
 	s := j.s
@@ -301,6 +314,9 @@ func (j *job) publish(ctx context.Context, f fetched, move bool) (err error) {
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
 	old, oldErr := s.readManifest(j.e.Name)
+	if fi, err := s.dir.Lstat(blobPath(f.got)); !move && (err != nil || fi.Size() != f.size) {
+		return errGone
+	}
 	if move {
 		if err := s.dir.Rename(j.part, blobPath(f.got)); err != nil {
 			return err

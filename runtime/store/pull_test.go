@@ -173,6 +173,12 @@ func TestSecondSourceIsTried(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, good.URL, m.Source)
 
+	gone.set(func() { gone.status, gone.data = 0, flip(data, 5000) })
+	m, err = open(t, nil).Add(t.Context(), e, store.PullOptions{})
+	require.NoError(t, err, "a source with other bytes is like one without")
+	require.Equal(t, good.URL, m.Source)
+
+	gone.set(func() { gone.status = 404 })
 	good.set(func() { good.status = 500 })
 	s = open(t, nil)
 	_, err = s.Add(t.Context(), e, store.PullOptions{})
@@ -211,6 +217,29 @@ func TestLocalFileLinkedAndCopied(t *testing.T) {
 	src := store.Source{Kind: store.SourceFile, Path: filepath.Join(t.TempDir(), "no")}
 	_, err := s.Add(t.Context(), entry(t, "m:1", data, src), store.PullOptions{})
 	requireError(t, err, store.ErrNotFound)
+}
+
+// A pull that was killed between linking and publishing leaves a part that is the user's own file.
+// No later pull may write to it.
+func TestLinkedPartIsNotWrittenTo(t *testing.T) {
+	t.Parallel()
+	mine, data := []byte("precious"), modelBytes(10)
+	o := newOrigin(t, data)
+	for kind, src := range map[string]store.Source{
+		"https": urlSource(o.URL), "file": fileSource(t, data),
+	} {
+		root := filepath.Join(t.TempDir(), "models")
+		s := openAt(t, root, nil)
+		p := filepath.Join(filepath.Dir(root), "mine")
+		require.NoError(t, os.WriteFile(p, mine, 0o644))
+		require.NoError(t, os.Link(p, filepath.Join(root, "partial", "m@1.part")))
+		_, err := s.Add(t.Context(), entry(t, "m:1", data, src), store.PullOptions{})
+		require.NoError(t, err, kind)
+		requireWhole(t, s, "m:1", data)
+		got, err := os.ReadFile(p)
+		require.NoError(t, err)
+		require.Equal(t, mine, got, kind)
+	}
 }
 
 // A link that the file system refuses becomes a copy.
@@ -311,7 +340,11 @@ func TestWaitingPullGivesUp(t *testing.T) {
 		require.Equal(t, store.StageWait, p.Stage)
 		cancel()
 	}})
-	require.ErrorIs(t, requireError(t, err, store.ErrLocked), context.Canceled)
+	require.ErrorIs(t, requireError(t, err, store.ErrCanceled), context.Canceled)
+	ctx, cancel = context.WithDeadline(t.Context(), now.AddDate(-10, 0, 0))
+	defer cancel()
+	_, err = s.Pull(ctx, "m:1", store.PullOptions{})
+	require.ErrorIs(t, requireError(t, err, store.ErrLocked), context.DeadlineExceeded)
 	require.NoError(t, unlock())
 	_, err = s.Pull(t.Context(), "m:1", store.PullOptions{})
 	require.NoError(t, err)

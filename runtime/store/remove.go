@@ -197,12 +197,10 @@ func (s *Store) prune(ctx context.Context) (freedBytes int64, err error) {
 // prunePart deletes a leftover of the pull of a name unless that pull is running.
 func (s *Store) prunePart(file string) (freedBytes int64, err error) {
 	stem := file
-	for _, suffix := range []string{".json", ".part"} {
+	for _, suffix := range []string{".tmp", ".json", ".part"} {
 		stem = strings.TrimSuffix(stem, suffix)
 	}
-	if i := strings.LastIndex(stem, ".pip-"); i >= 0 {
-		stem = stem[:i]
-	}
+	stem, _, _ = strings.Cut(stem, scratchMark)
 	name, err := nameOfFile(stem)
 	if err != nil {
 		return 0, nil //nolint:nilerr // not ours

@@ -89,8 +89,8 @@ func (o *Options) Validate() error {
 		return bad("retry delay", errors.New("it is negative"))
 	case o.StallTimeout < 0:
 		return bad("stall timeout", errors.New("it is negative"))
-	case strings.IndexFunc(o.HubToken, func(r rune) bool { return r <= ' ' || r > '~' }) >= 0:
-		return bad("hub token", errors.New("it contains more than printable ASCII"))
+	case !printable(o.HubToken):
+		return bad("hub token", errNotPrintable)
 	}
 	if o.Hub != "" {
 		if err := checkURL(o.Hub); err != nil {
@@ -98,6 +98,12 @@ func (o *Options) Validate() error {
 		}
 	}
 	return nil
+}
+
+const errNotPrintable = Kind("it contains more than printable ASCII")
+
+func printable(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) < 0
 }
 
 // withDefaults fills in what is empty.
@@ -159,12 +165,12 @@ type Store struct {
 // Open opens the store and creates its directories. The caller closes it. Errors: ErrOptions,
 // ErrCatalogue, ErrPermission, ErrNoSpace, ErrIO.
 func Open(o Options) (*Store, error) {
-	o, err := o.withDefaults()
-	if err != nil {
-		return nil, typed("open", "", ErrOptions, err)
-	}
 	if err := o.Validate(); err != nil {
 		return nil, err
+	}
+	o, err := o.withDefaults() // what the environment says of the hub is checked when it is used
+	if err != nil {
+		return nil, typed("open", "", ErrOptions, err)
 	}
 	if err := o.Catalogue.Validate(); err != nil {
 		return nil, typed("open", "catalogue", ErrCatalogue, err)
@@ -348,7 +354,7 @@ func (s *Store) names() (names []Name, foreign bool, err error) {
 }
 
 // lock waits for the lock file name. onWait, when not nil, is called once when another holder has
-// it. Errors: ErrLocked with the cause of ctx, ErrIO.
+// it. Errors: ErrLocked at the deadline of ctx, ctx.Err() when it was canceled, a disk error.
 func (s *Store) lock(ctx context.Context, name string, onWait func()) (func() error, error) {
 	tick := time.NewTicker(lockPollMs * time.Millisecond)
 	defer tick.Stop()
@@ -362,6 +368,9 @@ func (s *Store) lock(ctx context.Context, name string, onWait func()) (func() er
 		}
 		select {
 		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.Canceled) {
+				return nil, ctx.Err()
+			}
 			return nil, &Error{
 				Kind: ErrLocked, Err: ctx.Err(),
 				Hint: "another norion is working on this model; try again when it is done",

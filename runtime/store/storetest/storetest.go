@@ -2,7 +2,7 @@
 // no files: it pulls what is missing through runtime/store, once for all test binaries, since the
 // store's lock makes the others wait.
 //
-// It must not be imported by code that is not a test.
+// It must not know where a model comes from, and no code but tests may import it.
 package storetest
 
 import (
