@@ -156,6 +156,7 @@ type ContextInfo struct {
 	Sequences      int
 	Threads        int
 	ThreadsBatch   int
+	Causal         bool // a token sees only those before it
 	Shift          bool // Shift and Divide are possible
 	Memory         bool // there is a KV cache or state
 }
@@ -169,8 +170,11 @@ type Context struct {
 	params ContextParams
 	info   ContextInfo
 	batch  Batch
-	loras  []*Lora
-	pool   []*Threads
+	// outputs says of each place of the last Decode whether it has an output; empty after one
+	// that failed.
+	outputs []int8
+	loras   []*Lora
+	pool    []*Threads
 }
 
 // NewContext makes a context. Errors: Invalid, Memory, Closed, Missing.
@@ -181,6 +185,10 @@ func (m *Model) NewContext(p ContextParams) (*Context, error) {
 	defer m.leave()
 	if err := p.Validate(); err != nil {
 		return nil, err
+	}
+	if m.vocabularyOnly {
+		return nil, fail("context", Unsupported, "load the model without VocabularyOnly",
+			"a vocabulary computes nothing")
 	}
 	p = p.fill(m.info)
 	for _, name := range []string{p.TypeK, p.TypeV} {
@@ -194,6 +202,7 @@ func (m *Model) NewContext(p ContextParams) (*Context, error) {
 	}
 	c := &Context{h: h, model: m, params: p, info: contextInfo(h)}
 	c.batch = Batch{c: c, arrays: batchArrays(h)}
+	c.outputs = make([]int8, 0, len(c.batch.arrays.output))
 	m.adopt()
 	return c, nil
 }
@@ -208,6 +217,9 @@ func (c *Context) Model() *Model { return c.model }
 func (c *Context) Close() error {
 	return c.close("close context", func() {
 		freeContext(c.h)
+		c.batch.Reset()
+		c.batch.arrays = arrays{} // they were in C memory
+		c.outputs = nil
 		for _, l := range c.loras {
 			l.disown()
 		}
@@ -225,10 +237,12 @@ func (c *Context) Abort() { c.setAbort(true) }
 // Resume ends the effect of Abort.
 func (c *Context) Resume() { c.setAbort(false) }
 
+// setAbort holds the lock that Close needs, so that Close waits for it and never finds it in use.
 func (c *Context) setAbort(on bool) {
-	if c.enter("abort") == nil {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closed {
 		abort(c.h, on)
-		c.leave()
 	}
 }
 
@@ -258,8 +272,11 @@ func (c *Context) SetLoras(loras []*Lora, scales []float32) error {
 	}
 	handles := make([]loraHandle, len(loras))
 	for i, l := range loras {
-		if l.model != c.model {
+		if l == nil || l.model != c.model {
 			return fail(op, Invalid, "load it for this model", "adapter %d is of another model", i)
+		}
+		if v := float64(scales[i]); math.IsNaN(v) || math.IsInf(v, 0) {
+			return fail(op, Invalid, "", "scale %v of adapter %d", v, i)
 		}
 		if err := l.enter(op); err != nil {
 			return err

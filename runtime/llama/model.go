@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"slices"
+	"strings"
 )
 
 // SplitMode says how a model is spread over several GPUs.
@@ -70,6 +71,8 @@ func (p *ModelParams) Validate() error {
 		return fail(op, Invalid, "", "%d paths, want 1..%d", len(p.Paths), PathsMax)
 	case slices.Contains(p.Paths, ""):
 		return fail(op, Invalid, "", "an empty path")
+	case slices.ContainsFunc(p.texts(), func(s string) bool { return strings.ContainsRune(s, 0) }):
+		return fail(op, Invalid, "", "a NUL byte in a path or name")
 	case p.GPULayers < 0 || p.GPULayers > math.MaxInt32:
 		return fail(op, Invalid, "use 0 for all layers", "%d GPU layers", p.GPULayers)
 	case p.Split < SplitLayer || p.Split > SplitTensor:
@@ -89,6 +92,15 @@ func (p *ModelParams) Validate() error {
 		}
 	}
 	return nil
+}
+
+// texts is everything that goes to C as a NUL-ended string.
+func (p *ModelParams) texts() []string {
+	all := slices.Concat(p.Paths, p.Devices)
+	for _, o := range p.Overrides {
+		all = append(all, o.Pattern, o.Buffer)
+	}
+	return all
 }
 
 // ModelInfo holds the facts of a loaded model. Token ids are -1 where the model has none.
@@ -115,8 +127,10 @@ type ModelInfo struct {
 // Model is a loaded model: weights and vocabulary. Safe for concurrent use.
 type Model struct {
 	life
-	h    modelHandle
-	info ModelInfo
+	h              modelHandle
+	info           ModelInfo
+	vocabularyOnly bool
+	dry            bool
 }
 
 // LoadModel loads a model. Canceling ctx stops the load with Canceled. Start is called with a
@@ -138,7 +152,9 @@ func LoadModel(ctx context.Context, p ModelParams) (*Model, error) {
 	if err != nil {
 		return nil, watch.explain(err)
 	}
-	return &Model{h: h, info: modelInfo(h)}, nil
+	return &Model{
+		h: h, info: modelInfo(h), vocabularyOnly: p.VocabularyOnly, dry: p.Dry,
+	}, nil
 }
 
 // progress decides, from inside the load, whether it goes on.
@@ -307,8 +323,12 @@ func (m *Model) LoadLora(path string) (*Lora, error) {
 		return nil, err
 	}
 	defer m.leave()
-	if path == "" {
-		return nil, fail("load adapter", Invalid, "", "an empty path")
+	if path == "" || strings.ContainsRune(path, 0) {
+		return nil, fail("load adapter", Invalid, "", "path %q", path)
+	}
+	if m.vocabularyOnly || m.dry {
+		return nil, fail("load adapter", Unsupported, "load the whole model",
+			"this model was loaded without weights")
 	}
 	h, err := loadLora(m.h, path)
 	if err != nil {

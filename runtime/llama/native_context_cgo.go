@@ -48,7 +48,7 @@ func contextInfo(h contextHandle) ContextInfo {
 	return ContextInfo{
 		Tokens: int(i.n_ctx), SequenceTokens: int(i.n_ctx_seq), Batch: int(i.n_batch),
 		MicroBatch: int(i.n_ubatch), Sequences: int(i.n_seq_max), Threads: int(i.n_threads),
-		ThreadsBatch: int(i.n_threads_batch), Shift: bool(i.can_shift),
+		ThreadsBatch: int(i.n_threads_batch), Shift: bool(i.can_shift), Causal: bool(i.causal),
 		Memory: bool(i.has_memory),
 	}
 }
@@ -147,6 +147,9 @@ func step(h contextHandle, m modelHandle, n int, picks []Pick) error {
 
 func logits(h contextHandle, place, vocabulary int) []float32 {
 	p := C.nr_logits(h.p, C.int32_t(place))
+	if p == nil {
+		return nil
+	}
 	return unsafe.Slice((*float32)(unsafe.Pointer(p)), vocabulary)
 }
 

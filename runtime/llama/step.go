@@ -1,5 +1,7 @@
 package llama
 
+import "errors"
+
 // arrays are the batch's places in C memory, owned by the context. Each has the same length,
 // the capacity of the batch.
 type arrays struct {
@@ -35,10 +37,12 @@ func (b *Batch) Room() int { return len(b.arrays.token) - b.n }
 func (b *Batch) Add(token Token, pos Pos, seq Seq, output bool) (int, error) {
 	const op = "batch"
 	switch {
+	case b.arrays.token == nil:
+		return 0, &Error{Op: op, Code: Closed}
 	case b.Room() == 0:
 		return 0, fail(op, Invalid, "decode first", "all %d places are filled", b.n)
-	case pos < 0:
-		return 0, fail(op, Invalid, "", "position %d", pos)
+	case pos < 0 || pos >= ContextTokensMax:
+		return 0, fail(op, Invalid, "", "position %d is outside 0..%d", pos, ContextTokensMax-1)
 	case output && b.outputs == b.c.params.Outputs:
 		return 0, fail(op, Invalid, "raise ContextParams.Outputs",
 			"more than %d outputs", b.c.params.Outputs)
@@ -61,51 +65,80 @@ func (b *Batch) Add(token Token, pos Pos, seq Seq, output bool) (int, error) {
 }
 
 // Decode computes the batch and empties it. Without an output nothing waits for the device.
-// Errors: Invalid, Full (nothing changed: free cells and decode again), Canceled (what was
-// computed stays: ask PosMax), Decode, Closed.
+// Errors: Invalid, Full (nothing changed: free cells, fill the batch again and decode), Canceled
+// (what was computed stays: ask PosMax), Decode, Unsupported on a dry model, Closed.
 func (c *Context) Decode() error {
 	if err := c.ready("decode"); err != nil {
 		return err
 	}
 	defer c.leave()
-	n := c.batch.n
-	c.batch.Reset()
-	if c.params.Embeddings && n > c.params.Outputs {
-		return fail("decode", Invalid, "raise ContextParams.Outputs",
-			"%d places with vectors, at most %d", n, c.params.Outputs)
-	}
-	return decode(c.h, n)
+	return c.computed(decode(c.h, c.batch.n))
 }
 
 // Encode runs the encoder over the batch and empties it. Errors as Decode, and Unsupported.
 func (c *Context) Encode() error {
-	if !c.model.info.Encoder {
-		return fail("encode", Unsupported, "use Decode", "this model has no encoder")
-	}
 	if err := c.ready("encode"); err != nil {
 		return err
 	}
 	defer c.leave()
-	n := c.batch.n
-	c.batch.Reset()
-	if n > c.info.MicroBatch {
+	switch {
+	case !c.model.info.Encoder:
+		c.batch.Reset()
+		return fail("encode", Unsupported, "use Decode", "this model has no encoder")
+	case c.batch.n > c.info.MicroBatch:
+		c.batch.Reset()
 		return fail("encode", Invalid, "raise ContextParams.MicroBatch",
-			"%d tokens, at most %d at once", n, c.info.MicroBatch)
+			"a batch of more than %d tokens", c.info.MicroBatch)
 	}
-	return encode(c.h, n)
+	return c.computed(encode(c.h, c.batch.n))
 }
 
-// ready admits a call that computes the batch; the caller leaves.
+// ready admits a call that computes the batch; the caller leaves. A batch that is refused is
+// emptied too.
 func (c *Context) ready(op string) error {
-	if c.batch.n == 0 {
-		return fail(op, Invalid, "", "the batch is empty")
+	if err := c.enter(op); err != nil {
+		return err
 	}
-	whole := c.params.Attention == AttentionFull || !c.info.Memory
-	if whole && c.batch.n > c.info.MicroBatch {
+	if err := c.checkBatch(op, c.batch.n); err != nil {
+		c.batch.Reset()
+		c.leave()
+		return err
+	}
+	return nil
+}
+
+// checkBatch refuses what a failed assertion would end the process for.
+func (c *Context) checkBatch(op string, n int) error {
+	switch {
+	case n == 0:
+		return fail(op, Invalid, "", "the batch is empty")
+	case c.model.dry:
+		return fail(op, Unsupported, "load the model without Dry", "a dry model has no weights")
+	case (!c.info.Causal || !c.info.Memory) && n > c.info.MicroBatch:
 		return fail(op, Invalid, "raise ContextParams.MicroBatch",
 			"full attention computes at most %d tokens at once", c.info.MicroBatch)
+	case c.params.Embeddings && n > c.params.Outputs:
+		return fail(op, Invalid, "raise ContextParams.Outputs",
+			"%d places with vectors, at most %d", n, c.params.Outputs)
 	}
-	return c.enter(op)
+	return nil
+}
+
+// computed remembers which places of the batch have an output, and empties it.
+func (c *Context) computed(err error) error {
+	n := c.batch.n
+	c.batch.Reset()
+	c.outputs = c.outputs[:0]
+	if err != nil && !errors.Is(err, BadGrammar) {
+		return err
+	}
+	c.outputs = append(c.outputs, c.batch.arrays.output[:n]...)
+	for i := range c.outputs {
+		if c.params.Embeddings {
+			c.outputs[i] = 1
+		}
+	}
+	return err
 }
 
 // Sync waits for the device.
@@ -157,9 +190,7 @@ func (c *Context) Step(picks []Pick) error {
 		return err
 	}
 	defer c.leave()
-	n := c.batch.n
-	c.batch.Reset()
-	return step(c.h, c.model.h, n, picks)
+	return c.computed(step(c.h, c.model.h, c.batch.n, picks))
 }
 
 func leaveAll(picks []Pick) {
@@ -171,6 +202,9 @@ func leaveAll(picks []Pick) {
 // Sample chooses and accepts a token from the logits of a place of the last Decode.
 func (c *Context) Sample(s *Sampler, place int) (Token, error) {
 	const op = "sample"
+	if s == nil || s.model != c.model {
+		return 0, fail(op, Invalid, "", "no sampler of this model")
+	}
 	if err := s.enter(op); err != nil {
 		return 0, err
 	}
@@ -187,7 +221,7 @@ func (c *Context) Sample(s *Sampler, place int) (Token, error) {
 
 // checkOutput refuses a place of the last batch that has no output.
 func (c *Context) checkOutput(op string, place int) error {
-	if place < 0 || place >= len(c.batch.arrays.output) || c.batch.arrays.output[place] == 0 {
+	if place < 0 || place >= len(c.outputs) || c.outputs[place] == 0 {
 		return fail(op, Invalid, "add it with output", "place %d has no output", place)
 	}
 	return nil
@@ -231,7 +265,7 @@ func (c *Context) Embedding(seq Seq, dst []float32) error {
 	return nil
 }
 
-// SetEmbeddings switches between logits and vectors as output. While vectors are on every place
+// SetEmbeddings switches vectors on or off; what the last Decode gave is gone. While vectors are on every place
 // of a Decode is an output, so it may hold at most ContextParams.Outputs places.
 func (c *Context) SetEmbeddings(on bool) error {
 	if err := c.enter("embeddings"); err != nil {
@@ -239,6 +273,7 @@ func (c *Context) SetEmbeddings(on bool) error {
 	}
 	defer c.leave()
 	c.params.Embeddings = on
+	c.outputs = c.outputs[:0]
 	setEmbeddings(c.h, on)
 	return nil
 }

@@ -151,6 +151,7 @@ void nr_context_get_info(const nr_context * ctx, nr_context_info * out) {
     out->n_threads_batch = llama_n_threads_batch(ctx->ctx);
     out->pooling = llama_pooling_type(ctx->ctx);
     out->has_memory = memory != nullptr;
+    out->causal = llama_get_causal_attn(ctx->ctx);
     out->can_shift = memory != nullptr && llama_memory_can_shift(memory);
 }
 
