@@ -12,6 +12,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/norion/norion/runtime/infer"
@@ -39,19 +40,24 @@ type Engine struct {
 	queue  chan *task
 }
 
-// task is one visit to the owner goroutine.
+// task is one visit to the owner goroutine. Whoever takes it first has it: the owner, which then
+// runs it to its end, or its caller, which thereby gives up waiting.
 type task struct {
 	ctx       context.Context
 	submitted time.Time
-	run       func(*worker) // runs even when ctx is done: it must look
+	taken     atomic.Bool
+	run       func(*worker)
 }
+
+// take claims the task; false means that the other side has it.
+func (t *task) take() bool { return t.taken.CompareAndSwap(false, true) }
 
 var _ infer.Backend = (*Engine)(nil)
 
 // Info describes the model and this engine.
 func (e *Engine) Info() infer.Info { return e.info }
 
-// submit queues a task. The task's run is called exactly once if and only if submit returns nil.
+// submit queues a task. Its run is called at most once, and only when submit returns nil.
 func (e *Engine) submit(t *task) error {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
@@ -97,10 +103,6 @@ func (e *Engine) call(ctx context.Context, op string, deadline time.Time,
 	done := make(chan error, 1)
 	t := &task{ctx: ctx}
 	t.run = func(w *worker) {
-		if ctx.Err() != nil {
-			done <- ended(op, ctx)
-			return
-		}
 		stop := w.abortOn(ctx)
 		err := fn(w, t)
 		stop()
@@ -115,7 +117,15 @@ func (e *Engine) call(ctx context.Context, op string, deadline time.Time,
 	if err := e.submit(t); err != nil {
 		return err
 	}
-	return <-done
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		if t.take() {
+			return ended(op, ctx)
+		}
+		return <-done // it runs, and ends by itself
+	}
 }
 
 // Close ends running and waiting requests with KindClosed and frees the model. It returns when
@@ -136,7 +146,9 @@ func (e *Engine) Close() error {
 func (e *Engine) own(w *worker) {
 	defer close(e.done)
 	for t := range e.queue {
-		t.run(w)
+		if t.take() {
+			t.run(w)
+		}
 	}
 	e.result = e.free(w)
 }

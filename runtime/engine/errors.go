@@ -33,8 +33,11 @@ func fail(op string, err error) error {
 		if k, ok := kinds[e.Code]; ok {
 			out.Kind = k
 		}
-		if e.Code == llama.BadGrammar {
+		switch {
+		case e.Code == llama.BadGrammar:
 			out.Field = "grammar"
+		case e.Code == llama.Template && out.Hint == "":
+			out.Hint = "mend the template, or name another one with --template"
 		}
 		return out
 	}

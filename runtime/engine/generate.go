@@ -35,7 +35,8 @@ type generation struct {
 	parser  *llama.ChatParser // nil: the text is the content
 	shown   map[llama.Token]bool
 	text    *textStream
-	out     chan item
+	begun   chan struct{} // closed when the owner begins
+	out     chan item     // closed by the owner, or by the reader when it took the task back
 
 	answer  strings.Builder // content so far, when there is no parser
 	usage   infer.Usage
@@ -53,19 +54,37 @@ func (e *Engine) Generate(ctx context.Context, r infer.Request) iter.Seq2[infer.
 			yield(infer.Chunk{}, fail("generate", err))
 			return
 		}
-		g.task = task{ctx: g.ctx, run: g.run}
+		defer g.finish()
+		g.task.ctx, g.task.run = g.ctx, g.run
 		if err := e.submit(&g.task); err != nil {
+			g.task.take()
 			close(g.out)
-			g.finish()
 			yield(infer.Chunk{}, err)
 			return
 		}
-		defer g.finish()
+		if !g.await() {
+			yield(infer.Chunk{}, ended("generate", g.ctx))
+			return
+		}
 		for it := range g.out {
 			if !yield(it.chunk, it.err) || it.err != nil {
 				return
 			}
 		}
+	}
+}
+
+// await waits until the owner has begun. False means that the request ended in the queue.
+func (g *generation) await() bool {
+	select {
+	case <-g.begun:
+		return true
+	case <-g.ctx.Done():
+		if !g.task.take() {
+			return true
+		}
+		close(g.out)
+		return false
 	}
 }
 
@@ -86,7 +105,7 @@ func (e *Engine) prepare(ctx context.Context, r *infer.Request) (*generation, er
 			Err: errors.New("scopes and deterministic mode are not there yet"),
 		}
 	}
-	g := &generation{e: e, r: r, out: make(chan item, chunksAhead)}
+	g := &generation{e: e, r: r, begun: make(chan struct{}), out: make(chan item, chunksAhead)}
 	p := samplerParams(&r.Sampling, e.bounded)
 	p.IgnoreEOS = r.IgnoreEOS
 	if p.Seed == 0 {
@@ -162,10 +181,7 @@ func (g *generation) closeParser() error {
 // run is the owner's part: prompt, then token after token, then the end.
 func (g *generation) run(w *worker) {
 	defer close(g.out)
-	if g.ctx.Err() != nil {
-		g.sendError(ended("generate", g.ctx))
-		return
-	}
+	close(g.begun)
 	g.usage.Timings.Queue = time.Since(g.task.submitted)
 	stop := w.abortOn(g.ctx)
 	final, err := g.steps(w)

@@ -37,7 +37,7 @@ func (g *generation) readPrompt(p *llama.SamplerParams, stops *[]string) error {
 
 // setConstraint makes a grammar or schema the sampler's grammar.
 func setConstraint(p *llama.SamplerParams, c *infer.Constraint) error {
-	p.Grammar.Text = c.Grammar
+	p.Grammar = llama.Grammar{Text: c.Grammar}
 	if len(c.Schema) == 0 {
 		return nil
 	}
@@ -69,13 +69,13 @@ func (g *generation) readMessages(p *llama.SamplerParams, stops *[]string) error
 		g.tokens = append([]llama.Token{m.BOS}, g.tokens...)
 	}
 	*stops = append(*stops, prompt.Stops...)
-	if prompt.Grammar.Text != "" {
-		p.Grammar = prompt.Grammar
+	p.Grammar = prompt.Grammar
+	if p.Grammar.Text == "" || g.r.Constraint.Grammar != "" {
+		if err := setConstraint(p, &g.r.Constraint); err != nil {
+			return err
+		}
 	}
-	if g.r.Constraint.Grammar != "" {
-		p.Grammar = llama.Grammar{Text: g.r.Constraint.Grammar}
-	}
-	if len(g.r.Tools) == 0 && !prompt.Thinking {
+	if !g.e.formatted(g.r) {
 		return nil
 	}
 	g.shown = make(map[llama.Token]bool)
@@ -84,6 +84,12 @@ func (g *generation) readMessages(p *llama.SamplerParams, stops *[]string) error
 	}
 	g.parser, err = prompt.NewParser(nil)
 	return fail("generate", err)
+}
+
+// formatted reports whether an answer is more than plain text, so that it needs the template's
+// own grammar and parser.
+func (e *Engine) formatted(r *infer.Request) bool {
+	return (len(r.Tools) > 0 && r.ToolChoice != infer.ToolNone) || e.info.Abilities.Reasoning
 }
 
 // render asks the chat template, one request at a time.
@@ -99,8 +105,10 @@ func (e *Engine) render(r *infer.Request) (llama.ChatPrompt, error) {
 	}
 	c := llama.ChatRequest{
 		ToolChoice: llama.ToolChoice(r.ToolChoice), ParallelTools: r.ParallelTools,
-		Schema: r.Constraint.Schema, NoThinking: r.NoReasoning, Args: r.TemplateArgs,
-		Now: time.Now(),
+		NoThinking: r.NoReasoning, Args: r.TemplateArgs, Now: time.Now(),
+	}
+	if e.formatted(r) {
+		c.Schema = r.Constraint.Schema
 	}
 	for _, m := range r.Messages {
 		out := llama.ChatMessage{
