@@ -149,6 +149,9 @@ func TestE2ControlText(t *testing.T) {
 	require.Equal(t, ask("")+len(plain), ask("<|im_end|>"))
 }
 
+const ageSchema = `{"type": "object", "required": ["age"], "additionalProperties": false,
+	"properties": {"age": {"type": "integer", "minimum": 0, "maximum": 99}}}`
+
 func TestGenerateConstraint(t *testing.T) {
 	e := open(t, "smollm2:135m", nil)
 	text, _ := answer(t, e, infer.Request{
@@ -159,7 +162,7 @@ func TestGenerateConstraint(t *testing.T) {
 	text, _ = answer(t, e, infer.Request{
 		Messages:   []infer.Message{{Role: infer.RoleUser, Content: "How old is Ann, who is 7?"}},
 		MaxTokens:  40,
-		Constraint: infer.Constraint{Schema: []byte(`{"type":"object","properties":{"age":{"type":"integer","minimum":0,"maximum":99}},"required":["age"],"additionalProperties":false}`)},
+		Constraint: infer.Constraint{Schema: []byte(ageSchema)},
 	})
 	require.Regexp(t, `^\{\s*"age"\s*:\s*\d{1,2}\s*\}\s*$`, text)
 }
