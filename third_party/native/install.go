@@ -223,7 +223,7 @@ func stampOf(dist string, files map[string]string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		fmt.Fprintf(h, "%s  %s\n", sum, name)
+		_, _ = fmt.Fprintf(h, "%s  %s\n", sum, name)
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
 }

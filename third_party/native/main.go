@@ -30,10 +30,10 @@ environment: LLAMA_CPP_DIR, NORION_CACHE, CUDA=1, DL=1, NATIVE=0, JOBS, CC, CXX
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr); err != nil {
-		fmt.Fprintln(os.Stderr, "native:", err)
-		stop()
+	err := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr)
+	stop()
+	if err != nil {
+		_, _ = fmt.Fprintln(os.Stderr, "native:", err)
 		os.Exit(1)
 	}
 }

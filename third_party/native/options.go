@@ -218,7 +218,7 @@ func probeCompiler(ctx context.Context, native bool, getenv func(string) string)
 				macros = tuned
 			}
 		}
-		fmt.Fprintf(h, "%s\n%s\n", try.lang, macros)
+		_, _ = fmt.Fprintf(h, "%s\n%s\n", try.lang, macros)
 		if try.lang == "c" {
 			c.Clang = strings.Contains(macros, "#define __clang__ ")
 			c.Version = macro(macros, "__VERSION__")

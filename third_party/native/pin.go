@@ -48,7 +48,7 @@ func (p Pin) Groups() []Group { return []Group{p.Build, p.Peers, p.Templates} }
 func (p Pin) ID() string {
 	h := sha256.New()
 	for _, g := range p.Groups() {
-		fmt.Fprintf(h, "%s %s %s\n", g.Name, g.SHA256, strings.Join(g.Paths, " "))
+		_, _ = fmt.Fprintf(h, "%s %s %s\n", g.Name, g.SHA256, strings.Join(g.Paths, " "))
 	}
 	return hex.EncodeToString(h.Sum(nil))[:16]
 }

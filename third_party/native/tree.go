@@ -58,7 +58,7 @@ func treeDigest(root string, paths []string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		fmt.Fprintf(h, "%s  %s\n", sum, name)
+		_, _ = fmt.Fprintf(h, "%s  %s\n", sum, name)
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
 }

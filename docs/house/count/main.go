@@ -24,7 +24,6 @@ const outputBytesMax = 1 << 20
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
 	c := newCounter(os.Stdout)
 	var err error
 	for _, command := range os.Args[1:] {
@@ -33,9 +32,9 @@ func main() {
 	if len(os.Args) < 2 {
 		err = errors.New(usage)
 	}
+	stop()
 	if err = errors.Join(err, c.finish()); err != nil {
-		fmt.Fprintln(os.Stderr, "count:", err)
-		stop()
+		_, _ = fmt.Fprintln(os.Stderr, "count:", err)
 		os.Exit(1)
 	}
 }

@@ -90,7 +90,8 @@ func countCases() []countCase {
 			events: []event{
 				result("pass", "TestA"),
 				{Action: "output", Package: "p", Test: "TestB", Output: "half\n"},
-				{Action: "output", Package: "p", Output: "signal: killed\n"}, result("fail", ""),
+				{Action: "output", Package: "p", Output: "signal: killed\n"},
+				result("fail", ""),
 			},
 			want: "1 passed, 1 failed, 0 skipped", shows: "half\nsignal: killed", fails: true,
 		},
