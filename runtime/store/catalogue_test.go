@@ -176,8 +176,12 @@ func TestHome(t *testing.T) {
 func TestOptionsValidate(t *testing.T) {
 	t.Parallel()
 	for _, o := range []store.Options{
-		{Root: "a\x00b"}, {RetryDelay: -1}, {StallTimeout: -1}, {Hub: "http://hub.example"},
-		{Hub: "https://user:secret@hub.example"}, {HubToken: "a\nb"},
+		{Root: "a\x00b"},
+		{RetryDelay: -1},
+		{StallTimeout: -1},
+		{Hub: "http://hub.example"},
+		{Hub: "https://user:secret@hub.example"},
+		{HubToken: "a\nb"},
 	} {
 		requireError(t, o.Validate(), store.ErrOptions)
 		_, err := store.Open(o)

@@ -354,9 +354,7 @@ func (s *Store) newRequest(
 // client follows redirects only to safe URLs and without credentials for another host.
 func (s *Store) client() *http.Client {
 	c := *s.o.Client
-	c.CheckRedirect = func(req *http.Request, via []*http.Request) error {
-		return checkRedirect(req, via)
-	}
+	c.CheckRedirect = checkRedirect
 	return &c
 }
 

@@ -173,7 +173,7 @@ func interrupted(t testing.TB, s *store.Store, o *origin, data []byte) {
 				cancel()
 			}
 		}})
-	e := requireError(t, err, store.ErrCanceled)
+	e := asError(t, err, store.ErrCanceled)
 	require.ErrorIs(t, e, context.Canceled)
 	requireNone(t, s, true)
 	require.NotEmpty(t, files(t, s, "partial"))
@@ -312,7 +312,7 @@ func TestHTTPFailures(t *testing.T) {
 			o.set(func() { tc.setup(o) })
 			s := open(t, nil)
 			_, err := fetch(t, s, o.URL, data)
-			e := requireError(t, err, tc.kind)
+			e := asError(t, err, tc.kind)
 			require.Equal(t, "m:1", e.Name)
 			requireNone(t, s, tc.parts)
 		})
@@ -353,7 +353,7 @@ func TestHTTPStalledServer(t *testing.T) {
 	defer srv.Close()
 	s := open(t, func(o *store.Options) { o.StallTimeout = 20 * time.Millisecond })
 	_, err := fetch(t, s, srv.URL, data)
-	e := requireError(t, err, store.ErrNetwork)
+	e := asError(t, err, store.ErrNetwork)
 	require.ErrorContains(t, e, "nothing arrived")
 	requireNone(t, s, true)
 }

@@ -42,7 +42,8 @@ func newHub(t testing.TB, data []byte) *hub {
 			return
 		}
 		if strings.HasPrefix(r.URL.Path, "/old/") {
-			http.Redirect(w, r, strings.Replace(r.URL.Path, "/old/", "/new/", 1), 307)
+			http.Redirect(w, r, strings.Replace(r.URL.Path, "/old/", "/new/", 1),
+				http.StatusTemporaryRedirect)
 			return
 		}
 		if h.tag != "" {

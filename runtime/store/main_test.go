@@ -106,8 +106,14 @@ func add(t testing.TB, s *store.Store, n string, data []byte) store.Model {
 	return m
 }
 
-// requireError checks that err is an *Error of the kind with a name and an operation.
-func requireError(t testing.TB, err error, kind store.Kind) *store.Error {
+// requireError checks that err is an *Error of the kind with an operation.
+func requireError(t testing.TB, err error, kind store.Kind) {
+	t.Helper()
+	require.NotNil(t, asError(t, err, kind))
+}
+
+// asError is requireError for a test that looks further.
+func asError(t testing.TB, err error, kind store.Kind) *store.Error {
 	t.Helper()
 	require.ErrorIs(t, err, kind)
 	var e *store.Error

@@ -35,12 +35,7 @@ func blobPath(d Digest) string   { return path.Join(blobsDir, "sha256-"+d.hex) }
 
 // parseManifest checks the JSON of name. Errors: ErrTooNew, ErrDamaged.
 func parseManifest(data []byte, name Name) (manifest, error) {
-	damaged := func(err error) (manifest, error) {
-		return manifest{}, &Error{
-			Kind: ErrDamaged, Name: name.String(), Err: err,
-			Hint: fmt.Sprintf("remove and pull it again: norion rm %s", name),
-		}
-	}
+	damaged := func(err error) (manifest, error) { return manifest{}, damagedEntry(name, err) }
 	var head struct {
 		Schema int `json:"schema"`
 	}
@@ -70,9 +65,19 @@ func parseManifest(data []byte, name Name) (manifest, error) {
 	return m, nil
 }
 
+func damagedEntry(n Name, err error) error {
+	return &Error{
+		Kind: ErrDamaged, Name: n.String(), Err: err,
+		Hint: fmt.Sprintf("remove and pull it again: norion rm %s", n),
+	}
+}
+
 // readManifest returns fs.ErrNotExist, ErrTooNew or ErrDamaged.
 func (s *Store) readManifest(n Name) (manifest, error) {
 	data, err := s.readSmall(manifestPath(n), manifestBytesMax)
+	if errors.Is(err, errStrange) {
+		err = damagedEntry(n, err)
+	}
 	if err != nil {
 		return manifest{}, err
 	}
@@ -106,7 +111,7 @@ func (s *Store) checkBlob(mf manifest) error {
 	fi, err := s.dir.Lstat(blobPath(mf.Digest))
 	switch {
 	case err != nil:
-		return fmt.Errorf("its file: %v", err)
+		return errors.New("its file: " + err.Error())
 	case !fi.Mode().IsRegular():
 		return errors.New("its file is not a regular file")
 	case fi.Size() != mf.SizeBytes:
@@ -138,14 +143,17 @@ func (s *Store) lookupTemplate(name string) string {
 	return text
 }
 
-// readSmall reads a regular file of at most limit bytes.
+// errStrange says that a file of the store is not what was written here.
+const errStrange = Kind("not written by norion")
+
+// readSmall reads a regular file of at most limit bytes. Errors: errStrange, a disk error.
 func (s *Store) readSmall(name string, limit int64) ([]byte, error) {
 	fi, err := s.dir.Lstat(name)
 	if err != nil {
 		return nil, err
 	}
 	if !fi.Mode().IsRegular() {
-		return nil, &Error{Kind: ErrDamaged, Name: name, Err: errors.New("not a regular file")}
+		return nil, fmt.Errorf("%s: %w: not a regular file", name, errStrange)
 	}
 	f, err := s.dir.OpenFile(name, os.O_RDONLY, 0)
 	if err != nil {
@@ -156,9 +164,7 @@ func (s *Store) readSmall(name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	if int64(len(data)) > limit {
-		return nil, &Error{
-			Kind: ErrDamaged, Name: name, Err: fmt.Errorf("more than %d bytes", limit),
-		}
+		return nil, fmt.Errorf("%s: %w: more than %d bytes", name, errStrange, limit)
 	}
 	return data, nil
 }

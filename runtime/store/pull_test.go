@@ -29,7 +29,7 @@ func TestPullByNameAndAlias(t *testing.T) {
 	s := open(t, func(o *store.Options) { o.Catalogue = catalogue(e) })
 
 	_, err := s.Resolve(t.Context(), "smol")
-	require.Contains(t, requireError(t, err, store.ErrNotPulled).Hint, "norion pull smol:1")
+	require.Contains(t, asError(t, err, store.ErrNotPulled).Hint, "norion pull smol:1")
 	m, err := s.Pull(t.Context(), "smol", store.PullOptions{})
 	require.NoError(t, err)
 	require.Equal(t, "smol:1", m.Name.String())
@@ -54,9 +54,9 @@ func TestUnknownModelSuggests(t *testing.T) {
 		"nothing-like": "norion list",
 	} {
 		_, err := s.Pull(t.Context(), ref, store.PullOptions{})
-		require.Contains(t, requireError(t, err, store.ErrUnknownModel).Hint, want)
+		require.Contains(t, asError(t, err, store.ErrUnknownModel).Hint, want)
 		_, err = s.Resolve(t.Context(), ref)
-		e := requireError(t, err, store.ErrUnknownModel)
+		e := asError(t, err, store.ErrUnknownModel)
 		require.Contains(t, e.Hint, want)
 		require.Contains(t, e.Hint, ".gguf")
 	}
@@ -113,7 +113,7 @@ func TestPermissionIsTyped(t *testing.T) {
 		}}, nil)
 	})
 	_, err := s.Add(t.Context(), entry(t, "m:1", data, fileSource(t, data)), store.PullOptions{})
-	require.NotEmpty(t, requireError(t, err, store.ErrPermission).Hint)
+	require.NotEmpty(t, asError(t, err, store.ErrPermission).Hint)
 }
 
 func TestTermsMustBeShown(t *testing.T) {
@@ -129,7 +129,7 @@ func TestTermsMustBeShown(t *testing.T) {
 	_, err = s.Add(t.Context(), e, store.PullOptions{
 		Terms: func(store.Licence) error { return refused },
 	})
-	require.ErrorIs(t, requireError(t, err, store.ErrTerms), refused)
+	require.ErrorIs(t, asError(t, err, store.ErrTerms), refused)
 	require.Empty(t, o.seen(), "nothing is downloaded before")
 	var shown []store.Licence
 	show := store.PullOptions{Terms: func(l store.Licence) error {
@@ -340,11 +340,11 @@ func TestWaitingPullGivesUp(t *testing.T) {
 		require.Equal(t, store.StageWait, p.Stage)
 		cancel()
 	}})
-	require.ErrorIs(t, requireError(t, err, store.ErrCanceled), context.Canceled)
+	require.ErrorIs(t, asError(t, err, store.ErrCanceled), context.Canceled)
 	ctx, cancel = context.WithDeadline(t.Context(), now.AddDate(-10, 0, 0))
 	defer cancel()
 	_, err = s.Pull(ctx, "m:1", store.PullOptions{})
-	require.ErrorIs(t, requireError(t, err, store.ErrLocked), context.DeadlineExceeded)
+	require.ErrorIs(t, asError(t, err, store.ErrLocked), context.DeadlineExceeded)
 	require.NoError(t, unlock())
 	_, err = s.Pull(t.Context(), "m:1", store.PullOptions{})
 	require.NoError(t, err)

@@ -78,7 +78,7 @@ func (s *Store) remove(ctx context.Context, ref string) (freedBytes int64, err e
 		return 0, err
 	}
 	if damaged != nil {
-		return 0, nil //nolint:nilerr // its digest is not known: Prune finds the file
+		return 0, nil // its digest is not known: Prune finds the file
 	}
 	return s.collect(mf.Digest)
 }
@@ -127,7 +127,7 @@ func (s *Store) used() (map[Digest]bool, error) {
 		if err != nil {
 			s.o.Log.Warn("files are kept: a manifest cannot be read", "model", n.String(),
 				"error", err)
-			return nil, nil //nolint:nilnil,nilerr // not known is an answer
+			return nil, nil // not known is an answer
 		}
 		used[mf.Digest] = true
 	}
@@ -203,7 +203,7 @@ func (s *Store) prunePart(file string) (freedBytes int64, err error) {
 	stem, _, _ = strings.Cut(stem, scratchMark)
 	name, err := nameOfFile(stem)
 	if err != nil {
-		return 0, nil //nolint:nilerr // not ours
+		return 0, nil // not ours
 	}
 	release, ok, err := s.dir.TryLock(lockName(name))
 	if err != nil || !ok {

@@ -73,7 +73,7 @@ func TestWheelClientFailures(t *testing.T) {
 			data, src := joined(t, dir)
 			s := open(t, func(o *store.Options) { o.Pip = pip(dir, tc.mode) })
 			_, err := s.Add(t.Context(), entry(t, "m:1", data, src), store.PullOptions{})
-			e := requireError(t, err, tc.kind)
+			e := asError(t, err, tc.kind)
 			require.ErrorContains(t, e, tc.says)
 			require.Less(t, len(e.Error()), 6<<10, "its messages are bounded")
 			requireNone(t, s, false)
@@ -87,7 +87,7 @@ func TestWheelWithoutPython(t *testing.T) {
 	nowhere := filepath.Join(t.TempDir(), "python3")
 	s := open(t, func(o *store.Options) { o.Pip = []string{nowhere} })
 	_, err := s.Add(t.Context(), entry(t, "m:1", data, src), store.PullOptions{})
-	e := requireError(t, err, store.ErrNoPip)
+	e := asError(t, err, store.ErrNoPip)
 	require.Contains(t, e.Hint, "Python")
 	requireNone(t, s, false)
 }
@@ -179,7 +179,7 @@ func TestWheelCancelEndsTheClient(t *testing.T) {
 		}
 	}()
 	_, err := s.Add(ctx, entry(t, "m:1", data, src), store.PullOptions{})
-	e := requireError(t, err, store.ErrCanceled)
+	e := asError(t, err, store.ErrCanceled)
 	require.ErrorIs(t, e, context.Canceled)
 	requireNone(t, s, false)
 }
@@ -202,7 +202,7 @@ func TestWheelRoom(t *testing.T) {
 			require.NoError(t, err)
 			continue
 		}
-		e := requireError(t, err, store.ErrNoSpace)
+		e := asError(t, err, store.ErrNoSpace)
 		require.ErrorContains(t, e, fmt.Sprintf("%d bytes needed", need))
 		require.Contains(t, e.Hint, "NORION_HOME")
 		requireNone(t, s, false)
