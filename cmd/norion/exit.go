@@ -106,7 +106,7 @@ func (a *app) report(err error, args []string) int {
 		kind = "usage"
 	}
 	message := oneLine(err.Error())
-	if code == exitInterrupted && err == error(errInterrupted) {
+	if code == exitInterrupted {
 		message = "interrupted"
 	}
 	if slices.Contains(args, "--json") {
