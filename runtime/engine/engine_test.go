@@ -107,6 +107,21 @@ func TestGenerate(t *testing.T) {
 		again, _ := answer(t, e, r)
 		require.Equal(t, text, again)
 	})
+	t.Run("each run of a sequence draws its own seed", func(t *testing.T) {
+		seeds := map[uint32]bool{}
+		runs := e.Generate(t.Context(), infer.Request{
+			Prompt: story, MaxTokens: 1, Sampling: infer.DefaultSampling(),
+		})
+		for range 3 {
+			for c, err := range runs {
+				require.NoError(t, err)
+				if c.Final != nil {
+					seeds[c.Final.Seed] = true
+				}
+			}
+		}
+		require.Greater(t, len(seeds), 1)
+	})
 	t.Run("timings are filled", func(t *testing.T) {
 		tm := first.Usage.Timings
 		require.Positive(t, tm.Prefill)

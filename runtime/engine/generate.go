@@ -49,7 +49,8 @@ type generation struct {
 // Generate implements infer.Backend.
 func (e *Engine) Generate(ctx context.Context, r infer.Request) iter.Seq2[infer.Chunk, error] {
 	return func(yield func(infer.Chunk, error) bool) {
-		g, err := e.prepare(ctx, &r)
+		request := r // a second run of the sequence draws its own seed
+		g, err := e.prepare(ctx, &request)
 		if err != nil {
 			yield(infer.Chunk{}, fail("generate", err))
 			return
