@@ -148,7 +148,15 @@ func (c *Context) Keep(seq Seq) error {
 		return err
 	}
 	defer c.leave()
-	seqKeep(c.h, seq)
+	if c.params.Unified {
+		seqKeep(c.h, seq)
+		return nil
+	}
+	for other := range Seq(c.params.Sequences) { // seqKeep looks at the stream of seq only
+		if other != seq {
+			seqRemove(c.h, other, -1, -1)
+		}
+	}
 	return nil
 }
 
@@ -207,24 +215,42 @@ const (
 	StatePartial StateFlags = 1
 )
 
+// enterState admits a call on the state of a sequence; the caller leaves.
+func (c *Context) enterState(op string, seq Seq, flags StateFlags) error {
+	if flags&^StatePartial != 0 {
+		return fail(op, Invalid, "", "unknown flags %#x", uint32(flags))
+	}
+	if c.model.dry {
+		return fail(op, Unsupported, "load the model without Dry", "a dry model has no state")
+	}
+	return c.enterSeq(op, seq)
+}
+
 // StateSize is the bytes that StateGet needs now, 0 for an empty sequence.
 func (c *Context) StateSize(seq Seq, flags StateFlags) (int, error) {
-	if err := c.enterSeq("state size", seq); err != nil {
+	if err := c.enterState("state size", seq, flags); err != nil {
 		return 0, err
 	}
 	defer c.leave()
-	return stateSize(c.h, seq, flags), nil
+	return c.sizeOf(seq, flags), nil
+}
+
+func (c *Context) sizeOf(seq Seq, flags StateFlags) int {
+	if seqPosMax(c.h, seq) < 0 {
+		return 0
+	}
+	return stateSize(c.h, seq, flags)
 }
 
 // StateGet copies the state of a sequence into dst and returns the bytes written. The bytes name
 // neither model nor context and carry no checksum: keep them with both.
 func (c *Context) StateGet(seq Seq, dst []byte, flags StateFlags) (int, error) {
 	const op = "state get"
-	if err := c.enterSeq(op, seq); err != nil {
+	if err := c.enterState(op, seq, flags); err != nil {
 		return 0, err
 	}
 	defer c.leave()
-	if need := stateSize(c.h, seq, flags); len(dst) < need || need == 0 {
+	if need := c.sizeOf(seq, flags); len(dst) < need || need == 0 {
 		return 0, fail(op, Invalid, "ask StateSize", "room for %d bytes, need %d", len(dst), need)
 	}
 	n := stateGet(c.h, seq, dst, flags)
@@ -236,19 +262,26 @@ func (c *Context) StateGet(seq Seq, dst []byte, flags StateFlags) (int, error) {
 
 // StateSet replaces a sequence by a state from StateGet. Bytes that do not fit are the error
 // State and leave the sequence empty. Only bytes that this program wrote and checked may be
-// given: the library accepts changed values and positions.
+// given: the library accepts changed values. Positions that no sequence can have are State too;
+// they can be taken out only with everything else, so every sequence is then empty.
 func (c *Context) StateSet(seq Seq, src []byte, flags StateFlags) error {
 	const op = "state set"
-	if len(src) == 0 {
-		return fail(op, Invalid, "", "no bytes")
-	}
-	if err := c.enterSeq(op, seq); err != nil {
+	if err := c.enterState(op, seq, flags); err != nil {
 		return err
 	}
 	defer c.leave()
+	if len(src) == 0 {
+		return fail(op, Invalid, "", "no bytes")
+	}
 	if stateSet(c.h, seq, src, flags) != len(src) {
 		seqRemove(c.h, seq, -1, -1)
 		return fail(op, State, "compute the sequence again", "the bytes do not fit this context")
+	}
+	if first, last := seqPosMin(c.h, seq), seqPosMax(c.h, seq); first < 0 ||
+		last >= ContextTokensMax {
+		clearMemory(c.h)
+		return fail(op, State, "compute every sequence again",
+			"the bytes hold positions %d..%d; every sequence was dropped", first, last)
 	}
 	return nil
 }

@@ -9,7 +9,8 @@
 namespace {
 
 bool on_abort(void * data) {
-    return static_cast<nr_context *>(data)->abort.load(std::memory_order_relaxed);
+    auto * ctx = static_cast<nr_context *>(data);
+    return !ctx->settling && ctx->abort.load(std::memory_order_relaxed);
 }
 
 llama_context_params convert(const nr_context_params & p) {
@@ -174,6 +175,7 @@ nr_pick * nr_context_picks(nr_context * ctx) { return ctx->picks.data(); }
 
 int32_t nr_decode(nr_context * ctx, int32_t n, nr_error * err) {
     return nr_guard<int32_t>(err, NR_DECODE, NR_DECODE, [&] {
+        nr_settle(ctx);
         return decode_error(llama_decode(ctx->ctx, view(ctx, n)), err);
     });
 }

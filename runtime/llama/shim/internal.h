@@ -29,7 +29,14 @@ struct nr_context {
     std::vector<int32_t> n_seq_ids;        // [n_batch], all 1
     std::vector<nr_pick> picks;            // [n_seq_max]
     std::atomic<bool> abort{false};
+    bool moved = false;   // cells were copied or moved, but not yet what they hold
+    bool settling = false; // the abort flag waits meanwhile
 };
+
+// nr_settle does the copies and moves that upstream puts off until the next decode. Upstream
+// forgets them when it reads or writes the state of a sequence, and does a half of a move twice
+// when it is aborted in one. It throws what upstream throws.
+void nr_settle(nr_context * ctx);
 
 inline void nr_fail(nr_error * err, int32_t code, const char * text) {
     if (err != nullptr) {

@@ -2,6 +2,23 @@
 // precondition first: upstream asserts on some of them.
 #include "internal.h"
 
+#include "llama-context.h"
+
+void nr_settle(nr_context * ctx) {
+    if (!ctx->moved) {
+        return;
+    }
+    ctx->settling = true;
+    try {
+        ctx->ctx->memory_update(false);
+    } catch (...) {
+        ctx->settling = false;
+        throw;
+    }
+    ctx->settling = false;
+    ctx->moved = false;
+}
+
 void nr_memory_clear(nr_context * ctx, bool data) {
     llama_memory_clear(llama_get_memory(ctx->ctx), data);
 }
@@ -11,6 +28,7 @@ bool nr_seq_rm(nr_context * ctx, int32_t seq, int32_t p0, int32_t p1) {
 }
 
 void nr_seq_cp(nr_context * ctx, int32_t from, int32_t to, int32_t p0, int32_t p1) {
+    ctx->moved = true;
     llama_memory_seq_cp(llama_get_memory(ctx->ctx), from, to, p0, p1);
 }
 
@@ -19,10 +37,12 @@ void nr_seq_keep(nr_context * ctx, int32_t seq) {
 }
 
 void nr_seq_add(nr_context * ctx, int32_t seq, int32_t p0, int32_t p1, int32_t delta) {
+    ctx->moved = true;
     llama_memory_seq_add(llama_get_memory(ctx->ctx), seq, p0, p1, delta);
 }
 
 void nr_seq_div(nr_context * ctx, int32_t seq, int32_t p0, int32_t p1, int32_t d) {
+    ctx->moved = true;
     llama_memory_seq_div(llama_get_memory(ctx->ctx), seq, p0, p1, d);
 }
 
@@ -43,6 +63,7 @@ size_t nr_seq_state_size(nr_context * ctx, int32_t seq, uint32_t flags) {
 size_t nr_seq_state_get(nr_context * ctx, int32_t seq, uint8_t * buf, size_t size,
                         uint32_t flags) {
     return nr_guard<size_t>(nullptr, NR_STATE, 0, [&] {
+        nr_settle(ctx);
         return llama_state_seq_get_data_ext(ctx->ctx, buf, size, seq, flags);
     });
 }
@@ -50,6 +71,7 @@ size_t nr_seq_state_get(nr_context * ctx, int32_t seq, uint8_t * buf, size_t siz
 size_t nr_seq_state_set(nr_context * ctx, int32_t seq, const uint8_t * buf, size_t size,
                         uint32_t flags) {
     return nr_guard<size_t>(nullptr, NR_STATE, 0, [&] {
+        nr_settle(ctx);
         return llama_state_seq_set_data_ext(ctx->ctx, buf, size, seq, flags);
     });
 }
