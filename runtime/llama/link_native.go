@@ -24,8 +24,9 @@ package llama
 
 #if !__has_include(<llama.h>) || !__has_include("native_stamp.h")
 #error "llama.cpp is not built here: run `make native` at the top of the repository"
-#endif
+#else
 #include "native_stamp.h"
+#endif
 */
 import "C"
 
