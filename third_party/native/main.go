@@ -32,6 +32,9 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	err := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr)
 	stop()
+	if errors.Is(err, context.Canceled) {
+		err = errors.New("interrupted; the same command goes on from here")
+	}
 	if err != nil {
 		_, _ = fmt.Fprintln(os.Stderr, "native:", err)
 		os.Exit(1)
