@@ -31,9 +31,21 @@ func newMarkdown(color bool) *markdown {
 	return m
 }
 
-// render gives rows that are at most width columns wide, but for code, which is never broken. The
-// first stable rows stay as they are when the source grows: all but those of the last block.
-func (m *markdown) render(source string, width int) (rows []string, stable int) {
+// render gives rows that are at most width columns wide, but for code, which is never broken.
+func (m *markdown) render(source string, width int) []string {
+	rows, _ := m.rows(source, width)
+	return rows
+}
+
+// stable is how many of the rows stay as they are when the source grows: those of all but the last
+// block, where a line that is not complete does not count yet.
+func (m *markdown) stable(source string, width int) int {
+	_, before := m.rows(source[:strings.LastIndexByte(source, '\n')+1], width)
+	return before
+}
+
+// rows renders a source; before is how many rows come before those of the last block.
+func (m *markdown) rows(source string, width int) (rows []string, before int) {
 	src := []byte(printable(source))
 	doc := m.md.Parser().Parse(text.NewReader(src))
 	for n := doc.FirstChild(); n != nil; n = n.NextSibling() {
@@ -41,12 +53,12 @@ func (m *markdown) render(source string, width int) (rows []string, stable int) 
 		if block == "" {
 			continue
 		}
-		if stable = len(rows); stable > 0 {
-			rows, stable = append(rows, ""), stable+1
+		if before = len(rows); before > 0 {
+			rows, before = append(rows, ""), before+1
 		}
 		rows = append(rows, strings.Split(block, "\n")...)
 	}
-	return rows, stable
+	return rows, before
 }
 
 // children renders the blocks below n, with a separator between them.

@@ -62,7 +62,6 @@ type live struct {
 
 	width   int       // of its rows, which a change of the window leaves as they are
 	rows    []string  // rendered at drawn
-	stable  int       // rows that will not change
 	printed int       // rows that are above the editor already
 	drawn   time.Time //
 }
@@ -251,12 +250,13 @@ func (u *ui) follow(events eventsMsg) tea.Cmd {
 		return l.listen()
 	}
 	l.drawn = now
-	l.rows, l.stable = u.md.render(l.text.String(), l.width)
-	if l.printed >= l.stable {
+	l.rows = u.md.render(l.text.String(), l.width)
+	stable := u.md.stable(l.text.String(), l.width)
+	if l.printed >= stable {
 		return l.listen()
 	}
-	fresh := l.rows[l.printed:l.stable]
-	l.printed = l.stable
+	fresh := l.rows[l.printed:stable]
+	l.printed = stable
 	return tea.Sequence(u.print(fresh...), l.listen())
 }
 
@@ -287,7 +287,7 @@ func (u *ui) finish(m end) tea.Cmd {
 		return u.print(u.md.strong.Render(message), u.md.dim.Render(hint))
 	}
 	u.s.accept(m.turn)
-	rows, _ := u.md.render(m.turn.answer.Content, l.width)
+	rows := u.md.render(m.turn.answer.Content, l.width)
 	rows = rows[min(l.printed, len(rows)):]
 	switch {
 	case m.turn.final == nil:
