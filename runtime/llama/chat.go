@@ -49,12 +49,13 @@ type ChatInfo struct {
 
 // Bounds of chat texts.
 const (
-	TemplateBytesMax    = 1 << 20  // of a template
-	ChatBytesMax        = 64 << 20 // of a request as JSON
-	AnswerBytesMax      = 16 << 20 // of an answer to parse
-	SchemaBytesMax      = 1 << 20  // of a JSON schema
-	jsonDepthMax        = 100      // of any JSON that a request holds
-	controlTextBytesMax = 256      // of a control token's spelling
+	TemplateBytesMax    = 1 << 20 // of a template
+	ChatBytesMax        = 8 << 20 // of a request as JSON
+	AnswerBytesMax      = 4 << 20 // of an answer to parse
+	SchemaBytesMax      = 1 << 20 // of a JSON schema
+	jsonDepthMax        = 100     // of any JSON that a request holds
+	answerDepthMax      = 5000    // of brackets in an answer
+	controlTextBytesMax = 256     // of a control token's spelling
 )
 
 // NewChat reads a template for a model: the given text, or with "" the model's own. Where the
@@ -193,6 +194,7 @@ func PinnedTemplates() []string {
 	for i := range names {
 		names[i], _ = templateAt(i)
 	}
+	slices.Sort(names)
 	return names
 }
 

@@ -34,9 +34,11 @@ type ChatParser struct {
 	h    parserHandle
 	text strings.Builder // the answer so far, complete characters only
 	rest string          // bytes of a character that is not complete
-	msg  ChatMessage     // as parsed last
-	sent ChatMessage     // what the deltas add up to
-	ids  func() string
+	// Brackets that are open now, and that were at most, wherever they stand.
+	depth, deepest int
+	msg            ChatMessage // as parsed last
+	sent           ChatMessage // what the deltas add up to
+	ids            func() string
 }
 
 // NewParser makes a parser for the answer to the prompt. newID names the calls to which the model
@@ -72,14 +74,14 @@ func (p *ChatPrompt) Parse(text string, partial bool) (ChatMessage, error) {
 }
 
 // Add takes the next piece of the answer and returns what it added. Text that does not parse yet
-// adds nothing. Errors: Full beyond AnswerBytesMax, Closed.
+// adds nothing. Errors: Parse beyond AnswerBytesMax, Closed.
 func (c *ChatParser) Add(text string) (ChatDelta, error) {
 	if err := c.enter("parse"); err != nil {
 		return ChatDelta{}, err
 	}
 	defer c.leave()
 	if c.text.Len()+len(c.rest)+len(text) > AnswerBytesMax {
-		return ChatDelta{}, fail("parse", Full, "", "an answer of more than %d bytes", AnswerBytesMax)
+		return ChatDelta{}, fail("parse", Parse, "", "an answer of more than %d bytes", AnswerBytesMax)
 	}
 	text = c.rest + text
 	cut := completeUTF8(text)
@@ -87,11 +89,25 @@ func (c *ChatParser) Add(text string) (ChatDelta, error) {
 	if cut == 0 {
 		return ChatDelta{}, nil
 	}
-	c.text.WriteString(strings.ToValidUTF8(text[:cut], "\uFFFD"))
+	c.write(text[:cut])
 	if err := c.parse(true); err != nil {
 		return ChatDelta{}, nil //nolint:nilerr // more text may mend it; Finish reports
 	}
 	return c.advance(false), nil
+}
+
+// write appends to the answer and follows its nesting.
+func (c *ChatParser) write(text string) {
+	c.text.WriteString(strings.ToValidUTF8(text, "\uFFFD"))
+	for i := range len(text) {
+		switch text[i] {
+		case '[', '{':
+			c.deepest = max(c.deepest, c.depth+1)
+			c.depth++
+		case ']', '}':
+			c.depth = max(0, c.depth-1)
+		}
+	}
 }
 
 // Finish says that the answer is complete, and returns it and what had not been told yet. Where it
@@ -120,6 +136,9 @@ func (c *ChatParser) Close() error {
 }
 
 func (c *ChatParser) parse(partial bool) error {
+	if c.deepest > answerDepthMax { // the parser behind recurses, and takes no memory for it
+		return fail("parse", Parse, "", "brackets nest more than %d levels", answerDepthMax)
+	}
 	data, err := parseAnswer(c.h, c.text.String(), partial)
 	if err != nil {
 		return err
@@ -127,6 +146,9 @@ func (c *ChatParser) parse(partial bool) error {
 	msg := ChatMessage{Role: "assistant"}
 	if err := json.Unmarshal(data, &msg); err != nil {
 		return fail("parse", Internal, "", "%w", err)
+	}
+	if len(msg.ToolCalls) == 0 {
+		msg.ToolCalls = nil
 	}
 	for i := range msg.ToolCalls {
 		id := &msg.ToolCalls[i].ID

@@ -46,7 +46,7 @@ void budget::charge(size_t size) {
     const char * here = static_cast<const char *>(__builtin_frame_address(0));
     size_t depth = here < stack ? static_cast<size_t>(stack - here) : 0;
     if (spent == nullptr) {
-        if (depth > nr_stack_bytes - nr_stack_spare) {
+        if (depth > nr_recursion_bytes) {
             spent = "it recurses without end";
         } else if (live + static_cast<int64_t>(size) > nr_memory_bytes || size > nr_memory_bytes) {
             spent = "it uses too much memory";

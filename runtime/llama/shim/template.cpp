@@ -107,10 +107,13 @@ nr_timed_template nr_with_time(const std::string & source) {
         out.formats.push_back(source.substr(open + 1, close - open - 1));
     }
     if (!out.formats.empty()) {
-        // The empty expression keeps the text's first newline and blanks as they are.
+        // The empty expression keeps the text's first newline. Blanks before a first block would
+        // have been dropped, as they start a line.
+        size_t start = source.find_first_not_of(" \t");
+        bool block = source.compare(start, 2, "{%") == 0 || source.compare(start, 2, "{#") == 0;
         out.source = "{% macro strftime_now(format) %}{{ norion_time[format] }}{% endmacro %}"
                      "{{ '' }}" +
-                     source;
+                     source.substr(block ? start : 0);
     }
     return out;
 }
