@@ -3,12 +3,6 @@
 package llama
 
 /*
-#cgo noescape nr_step
-#cgo noescape nr_decode
-#cgo noescape nr_sampler_sample
-#cgo noescape nr_logprobs
-#cgo noescape nr_piece
-#cgo noescape nr_tokenize
 #include <stdlib.h>
 #include "norion.h"
 */
@@ -25,9 +19,19 @@ type (
 	modelHandle   struct{ p *C.nr_model }
 	loraHandle    struct{ p *C.nr_lora }
 	threadsHandle struct{ p *C.nr_threads }
-	contextHandle struct{ p *C.nr_context }
-	samplerHandle struct{ p *C.nr_sampler }
+	contextHandle struct {
+		p   *C.nr_context
+		err *C.nr_error // for the calls of every token
+	}
+	samplerHandle struct {
+		p   *C.nr_sampler
+		err *C.nr_error
+	}
 )
+
+// newError is C memory for the errors of one handle, freed with it. A call that may call back, to
+// log, moves what it points to from Go's stack to the heap: 1 KiB for every token.
+func newError() *C.nr_error { return (*C.nr_error)(C.calloc(1, C.sizeof_nr_error)) }
 
 //export norionLog
 func norionLog(level C.int32_t, line *C.char, size C.size_t) {

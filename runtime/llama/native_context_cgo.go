@@ -33,14 +33,18 @@ func newContext(h modelHandle, p *ContextParams) (contextHandle, error) {
 	params.swa_full, params.kv_unified = C.bool(!p.SmallWindow), C.bool(p.Unified)
 	params.perf = C.bool(p.Performance)
 	var e C.nr_error
-	c := contextHandle{C.nr_context_new(h.p, &params, &e)}
+	c := contextHandle{p: C.nr_context_new(h.p, &params, &e)}
 	if c.p == nil {
 		return c, lastError("context", &e)
 	}
+	c.err = newError()
 	return c, nil
 }
 
-func freeContext(h contextHandle) { C.nr_context_free(h.p) }
+func freeContext(h contextHandle) {
+	C.nr_context_free(h.p)
+	C.free(unsafe.Pointer(h.err))
+}
 
 func contextInfo(h contextHandle) ContextInfo {
 	var i C.nr_context_info
@@ -101,19 +105,17 @@ func attach(h contextHandle, decode, batch threadsHandle) {
 }
 
 func decode(h contextHandle, n int) error {
-	var e C.nr_error
-	if C.nr_decode(h.p, C.int32_t(n), &e) == C.NR_OK {
+	if C.nr_decode(h.p, C.int32_t(n), h.err) == C.NR_OK {
 		return nil
 	}
-	return lastError("decode", &e)
+	return lastError("decode", h.err)
 }
 
 func encode(h contextHandle, n int) error {
-	var e C.nr_error
-	if C.nr_encode(h.p, C.int32_t(n), &e) == C.NR_OK {
+	if C.nr_encode(h.p, C.int32_t(n), h.err) == C.NR_OK {
 		return nil
 	}
-	return lastError("encode", &e)
+	return lastError("encode", h.err)
 }
 
 func syncContext(h contextHandle) { C.nr_sync(h.p) }
@@ -128,9 +130,8 @@ func step(h contextHandle, m modelHandle, n int, picks []Pick) error {
 			native[i].special = 1
 		}
 	}
-	var e C.nr_error
-	if C.nr_step(h.p, C.int32_t(n), C.int32_t(len(picks)), &e) != C.NR_OK {
-		return lastError("step", &e)
+	if C.nr_step(h.p, C.int32_t(n), C.int32_t(len(picks)), h.err) != C.NR_OK {
+		return lastError("step", h.err)
 	}
 	for i := range picks {
 		c := &native[i]

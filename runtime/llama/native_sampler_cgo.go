@@ -39,10 +39,11 @@ func newSampler(h modelHandle, p *SamplerParams) (samplerHandle, error) {
 	setBias(&a, params, p.Bias)
 	setGrammar(&a, params, &p.Grammar)
 	var e C.nr_error
-	s := samplerHandle{C.nr_sampler_new(h.p, params, &e)}
+	s := samplerHandle{p: C.nr_sampler_new(h.p, params, &e)}
 	if s.p == nil {
 		return s, lastError("sampler", &e)
 	}
+	s.err = newError()
 	return s, nil
 }
 
@@ -85,23 +86,24 @@ func setGrammar(a *arena, params *C.nr_sampler_params, g *Grammar) {
 	params.preserved, params.n_preserved = preserved, C.int32_t(len(kept))
 }
 
-func freeSampler(h samplerHandle) { C.nr_sampler_free(h.p) }
+func freeSampler(h samplerHandle) {
+	C.nr_sampler_free(h.p)
+	C.free(unsafe.Pointer(h.err))
+}
 
 func samplerSeed(h samplerHandle) uint32 { return uint32(C.nr_sampler_seed(h.p)) }
 
 func acceptToken(h samplerHandle, token Token, generated bool) error {
-	var e C.nr_error
-	if C.nr_sampler_accept(h.p, C.int32_t(token), C.bool(generated), &e) == C.NR_OK {
+	if C.nr_sampler_accept(h.p, C.int32_t(token), C.bool(generated), h.err) == C.NR_OK {
 		return nil
 	}
-	return lastError("accept", &e)
+	return lastError("accept", h.err)
 }
 
 func sample(c contextHandle, s samplerHandle, place int) (Token, error) {
-	var e C.nr_error
-	t := C.nr_sampler_sample(s.p, c.p, C.int32_t(place), &e)
+	t := C.nr_sampler_sample(s.p, c.p, C.int32_t(place), s.err)
 	if t < 0 {
-		return 0, lastError("sample", &e)
+		return 0, lastError("sample", s.err)
 	}
 	return Token(t), nil
 }
