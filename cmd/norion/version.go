@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -22,6 +23,7 @@ type versionJSON struct {
 	Llama    string `json:"llama_version,omitempty"`
 	Commit   string `json:"llama_commit,omitempty"`
 	Stamp    string `json:"native_stamp,omitempty"` // digest of the native libraries
+	Flags    string `json:"native_flags,omitempty"` // cmake options of the native build
 	System   string `json:"llama_system,omitempty"` // CPU features in use, and build options
 	Native   string `json:"native,omitempty"`       // why there is no llama.cpp
 }
@@ -40,7 +42,7 @@ func (a *app) newVersion() *cobra.Command {
 			for _, line := range [][2]string{
 				{"norion", v.Version}, {"revision", v.Revision}, {"go", v.Go + " " + v.Platform},
 				{"llama.cpp", v.Llama}, {"commit", v.Commit}, {"native", v.Stamp + v.Native},
-				{"system", v.System},
+				{"system", v.System}, {"flags", buildFlags(v.Flags)},
 			} {
 				if line[1] != "" {
 					fmt.Fprintf(a.out, "%-10s %s\n", line[0], line[1])
@@ -56,7 +58,7 @@ func (a *app) newVersion() *cobra.Command {
 func versionFacts() versionJSON {
 	v := versionJSON{
 		Version: version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
-		Stamp: llama.NativeStamp(),
+		Stamp: llama.NativeStamp(), Flags: llama.NativeFlags(),
 	}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		dirty := ""
@@ -77,4 +79,16 @@ func versionFacts() versionJSON {
 		v.Native = oneLine(err.Error())
 	}
 	return v
+}
+
+// buildFlags picks what is on in the native build, without cmake's own spelling.
+func buildFlags(flags string) string {
+	var on []string
+	for _, f := range strings.Fields(flags) {
+		if name, ok := strings.CutSuffix(strings.TrimPrefix(f, "-D"), "=ON"); ok &&
+			strings.HasPrefix(name, "GGML_") && !strings.HasPrefix(name, "GGML_METAL_") {
+			on = append(on, strings.TrimPrefix(name, "GGML_"))
+		}
+	}
+	return strings.Join(on, " ")
 }

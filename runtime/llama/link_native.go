@@ -27,6 +27,9 @@ package llama
 #else
 #include "native_stamp.h"
 #endif
+#ifndef NORION_NATIVE_FLAGS
+#define NORION_NATIVE_FLAGS ""
+#endif
 */
 import "C"
 
@@ -36,3 +39,6 @@ const nativeStamp = C.NORION_NATIVE_STAMP
 
 // NativeStamp names the native build in this program: the stamp in third_party/dist/build.json.
 func NativeStamp() string { return nativeStamp }
+
+// NativeFlags are the cmake options of that build, separated by spaces.
+func NativeFlags() string { return C.NORION_NATIVE_FLAGS }

@@ -94,3 +94,6 @@ func sample(contextHandle, samplerHandle, int) (Token, error) { return 0, errMis
 
 // NativeStamp is empty: there is no native build in this program.
 func NativeStamp() string { return "" }
+
+// NativeFlags is empty, too.
+func NativeFlags() string { return "" }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -76,7 +77,8 @@ func (j *job) writeInfo(dist string, files map[string]string) error {
 		return err
 	}
 	header := "// Written by `make native`: makes the go command see a changed native build.\n" +
-		"#define NORION_NATIVE_STAMP \"" + stamp + "\"\n"
+		"#define NORION_NATIVE_STAMP \"" + stamp + "\"\n" +
+		"#define NORION_NATIVE_FLAGS " + strconv.Quote(strings.Join(j.flags, " ")) + "\n"
 	return errors.Join(
 		writeFile(filepath.Join(dist, "build.json"), append(data, '\n'), 0o644),
 		writeFile(filepath.Join(dist, "tags"), []byte(strings.Join(tags, ",")+"\n"), 0o644),
