@@ -42,7 +42,9 @@ type ChatParser struct {
 }
 
 // NewParser makes a parser for the answer to the prompt. newID names the calls to which the model
-// gave no id; nil means 32 random letters and digits. Errors: Invalid, Missing.
+// gave no id in time; nil means nine random letters and digits, which every known template takes.
+// Where the prompt continues a message, the answer is that message with what is added, and the
+// deltas tell only what is added. Errors: Invalid, Missing.
 func (p *ChatPrompt) NewParser(newID func() string) (*ChatParser, error) {
 	if newID == nil {
 		newID = randomID
@@ -53,10 +55,13 @@ func (p *ChatPrompt) NewParser(newID func() string) (*ChatParser, error) {
 	}
 	c := &ChatParser{h: h, ids: newID}
 	c.msg.Role = "assistant"
+	if p.continues && c.parse(true) == nil {
+		c.advance(true)
+	}
 	return c, nil
 }
 
-func randomID() string { return rand.Text() }
+func randomID() string { return rand.Text()[:9] }
 
 // Parse reads a whole answer, or the beginning of one. Where a whole answer does not have the
 // shape that the template's model gives it, the error is Parse and Content is the text as it is.

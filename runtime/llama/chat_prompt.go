@@ -18,7 +18,8 @@ type ChatPrompt struct {
 	ReasoningEnds  []string
 	Format         string // upstream's name for the shape of the answer
 
-	spec string // of the parser
+	spec      string // of the parser
+	continues bool   // the last message of the request
 }
 
 // Render renders a request. Errors: Invalid; Unsupported where the template cannot state the
@@ -103,6 +104,7 @@ func (c *Chat) render(r *ChatRequest) (ChatPrompt, error) {
 	p := ChatPrompt{
 		Text: in.Prompt, Stops: in.Stops, Thinking: in.Thinking, ReasoningStart: in.ThinkOn,
 		ReasoningEnds: in.ThinkOff, Format: in.Format, spec: in.Parser,
+		continues: r.Continue != ContinueNone,
 	}
 	if in.Grammar == "" {
 		return p, nil
