@@ -33,6 +33,7 @@ const childVar = "NORION_LLAMA_TEST_CHILD"
 var children = map[string]func(args []string) error{
 	"forged states":    forgedStates,
 	"bad memory calls": badMemoryCalls,
+	"bad grammars":     badGrammarErrors,
 }
 
 // TestMain closes what the tests share and collects twice, so that the address sanitizer sees as

@@ -4,7 +4,6 @@ import (
 	"context"
 	"math"
 	"slices"
-	"strings"
 )
 
 // SplitMode says how a model is spread over several GPUs.
@@ -71,7 +70,7 @@ func (p *ModelParams) Validate() error {
 		return fail(op, Invalid, "", "%d paths, want 1..%d", len(p.Paths), PathsMax)
 	case slices.Contains(p.Paths, ""):
 		return fail(op, Invalid, "", "an empty path")
-	case slices.ContainsFunc(p.texts(), func(s string) bool { return strings.ContainsRune(s, 0) }):
+	case slices.ContainsFunc(p.texts(), hasNUL):
 		return fail(op, Invalid, "", "a NUL byte in a path or name")
 	case p.GPULayers < 0 || p.GPULayers > math.MaxInt32:
 		return fail(op, Invalid, "use 0 for all layers", "%d GPU layers", p.GPULayers)
@@ -323,7 +322,7 @@ func (m *Model) LoadLora(path string) (*Lora, error) {
 		return nil, err
 	}
 	defer m.leave()
-	if path == "" || strings.ContainsRune(path, 0) {
+	if path == "" || hasNUL(path) {
 		return nil, fail("load adapter", Invalid, "", "path %q", path)
 	}
 	if m.vocabularyOnly || m.dry {

@@ -2,6 +2,7 @@ package llama
 
 import (
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -65,8 +66,12 @@ func DefaultSampler() SamplerParams {
 	}
 }
 
-// GrammarBytesMax bounds the text of a grammar.
-const GrammarBytesMax = 4 << 20
+// Bounds of SamplerParams.
+const (
+	HistoryMax      = 1 << 20 // tokens that penalties or DRY look back
+	DRYBreakersMax  = 64
+	GrammarBytesMax = 4 << 20
+)
 
 func (p *SamplerParams) validate(vocabulary int) error {
 	const op = "sampler"
@@ -84,12 +89,16 @@ func (p *SamplerParams) validate(vocabulary int) error {
 		return fail(op, Invalid, "use 1 for none", "repeat penalty %v", p.PenaltyRepeat)
 	case p.Mirostat < 0 || p.Mirostat > 2:
 		return fail(op, Invalid, "", "mirostat %d is outside 0..2", p.Mirostat)
-	case p.PenaltyLastN < 0 || p.DRYLastN < 0:
-		return fail(op, Invalid, "", "a negative history")
-	case len(p.Grammar.Text) > GrammarBytesMax:
-		return fail(op, BadGrammar, "", "%d bytes, at most %d", len(p.Grammar.Text), GrammarBytesMax)
-	case strings.ContainsRune(p.Grammar.Text, 0):
-		return fail(op, BadGrammar, "", "a NUL byte")
+	case p.PenaltyLastN < 0 || p.PenaltyLastN > HistoryMax:
+		return fail(op, Invalid, "", "penalty history %d is outside 0..%d", p.PenaltyLastN, HistoryMax)
+	case p.DRYLastN < 0 || p.DRYLastN > HistoryMax:
+		return fail(op, Invalid, "", "DRY history %d is outside 0..%d", p.DRYLastN, HistoryMax)
+	case p.DRYAllowedLength < 0:
+		return fail(op, Invalid, "", "DRY length %d", p.DRYAllowedLength)
+	case len(p.DRYBreakers) > DRYBreakersMax:
+		return fail(op, Invalid, "", "%d DRY breakers, at most %d", len(p.DRYBreakers), DRYBreakersMax)
+	case slices.ContainsFunc(p.DRYBreakers, hasNUL):
+		return fail(op, Invalid, "", "a NUL byte in a DRY breaker")
 	}
 	for t, b := range p.Bias {
 		if t < 0 || int(t) >= vocabulary {
@@ -99,8 +108,10 @@ func (p *SamplerParams) validate(vocabulary int) error {
 			return fail(op, Invalid, "", "bias %v for token %d", b, t)
 		}
 	}
-	return nil
+	return p.Grammar.validate(vocabulary)
 }
+
+func hasNUL(s string) bool { return strings.ContainsRune(s, 0) }
 
 // Sampler chooses tokens. One goroutine at a time.
 type Sampler struct {

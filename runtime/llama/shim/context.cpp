@@ -117,18 +117,17 @@ nr_context_params nr_context_defaults(void) {
 
 nr_context * nr_context_new(nr_model * model, const nr_context_params * params, nr_error * err) {
     return nr_guard<nr_context *>(err, NR_MEMORY, nullptr, [&]() -> nr_context * {
-        llama_context * ctx = llama_init_from_model(model->model, convert(*params));
-        if (ctx == nullptr) {
+        std::unique_ptr<nr_context, void (*)(nr_context *)> out(new nr_context, nr_context_free);
+        out->ctx = llama_init_from_model(model->model, convert(*params));
+        if (out->ctx == nullptr) {
             nr_fail(err, NR_MEMORY, "llama.cpp could not create the context");
             return nullptr;
         }
-        auto * out = new nr_context;
-        out->ctx = ctx;
         out->model = model;
         out->picks.resize(params->n_seq_max);
-        set_batch(*out, static_cast<int32_t>(llama_n_batch(ctx)));
-        llama_set_abort_callback(ctx, on_abort, out);
-        return out;
+        set_batch(*out, static_cast<int32_t>(llama_n_batch(out->ctx)));
+        llama_set_abort_callback(out->ctx, on_abort, out.get());
+        return out.release();
     });
 }
 

@@ -78,8 +78,8 @@ size_t nr_seq_state_set(nr_context * ctx, int32_t seq, const uint8_t * buf, size
 
 // The thread pool lives in the CPU back-end, which may be a plug-in: ask it for the functions.
 struct nr_threads {
-    ggml_threadpool * pool;
-    void (*free)(ggml_threadpool *);
+    ggml_threadpool * pool = nullptr;
+    void (*free)(ggml_threadpool *) = nullptr;
 };
 
 nr_threads * nr_threads_new(int32_t n, int32_t poll, int32_t priority, nr_error * err) {
@@ -96,15 +96,17 @@ nr_threads * nr_threads_new(int32_t n, int32_t poll, int32_t priority, nr_error 
             nr_fail(err, NR_UNSUPPORTED, "the CPU back-end has no thread pools");
             return nullptr;
         }
+        auto out = std::make_unique<nr_threads>();
         ggml_threadpool_params params = ggml_threadpool_params_default(n);
         params.poll = static_cast<uint32_t>(poll);
         params.prio = static_cast<ggml_sched_priority>(priority);
-        ggml_threadpool * pool = make(&params);
-        if (pool == nullptr) {
+        out->free = free;
+        out->pool = make(&params);
+        if (out->pool == nullptr) {
             nr_fail(err, NR_MEMORY, "the threads could not be started");
             return nullptr;
         }
-        return new nr_threads{pool, free};
+        return out.release();
     });
 }
 

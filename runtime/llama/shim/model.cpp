@@ -76,6 +76,7 @@ llama_model_params convert(const nr_model_params & p, load_lists & lists) {
 
 nr_model * nr_model_load(const nr_model_params * params, nr_error * err) {
     return nr_guard<nr_model *>(err, NR_LOAD, nullptr, [&]() -> nr_model * {
+        auto out = std::make_unique<nr_model>();
         load_lists lists;
         llama_model_params p = convert(*params, lists);
         llama_model * model = nullptr;
@@ -89,11 +90,10 @@ nr_model * nr_model_load(const nr_model_params * params, nr_error * err) {
             nr_fail(err, NR_LOAD, "llama.cpp could not load the file");
             return nullptr;
         }
-        auto * out = new nr_model;
         out->model = model;
         out->vocab = llama_model_get_vocab(model);
         out->n_vocab = llama_vocab_n_tokens(out->vocab);
-        return out;
+        return out.release();
     });
 }
 
@@ -173,17 +173,18 @@ bool nr_token_eog(const nr_model * model, int32_t token) {
 }
 
 struct nr_lora {
-    llama_adapter_lora * adapter;
+    llama_adapter_lora * adapter = nullptr;
 };
 
 nr_lora * nr_lora_load(nr_model * model, const char * path, nr_error * err) {
     return nr_guard<nr_lora *>(err, NR_LOAD, nullptr, [&]() -> nr_lora * {
-        auto * adapter = llama_adapter_lora_init(model->model, path);
-        if (adapter == nullptr) {
+        auto out = std::make_unique<nr_lora>();
+        out->adapter = llama_adapter_lora_init(model->model, path);
+        if (out->adapter == nullptr) {
             nr_fail(err, NR_LOAD, "llama.cpp could not load the adapter");
             return nullptr;
         }
-        return new nr_lora{adapter};
+        return out.release();
     });
 }
 

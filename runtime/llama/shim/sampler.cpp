@@ -15,6 +15,7 @@ struct nr_sampler {
     const nr_model * model;
     common_sampler * chain;              // NULL when greedy
     std::vector<llama_token> suppressed; // never chosen when greedy
+    std::vector<float> kept;             // their logits, while the others are compared
 };
 
 namespace {
@@ -130,18 +131,9 @@ bool suppressible(const nr_model * model, const common_params_sampling & p,
     return true;
 }
 
-llama_token greedy(const nr_sampler * s, nr_context * ctx, int32_t place) {
-    float * logits = llama_get_logits_ith(ctx->ctx, place);
-    if (logits == nullptr) {
-        throw std::runtime_error("there are no logits at this place");
-    }
-    for (llama_token id : s->suppressed) {
-        logits[id] = -INFINITY;
-    }
-    // Sixteen running maxima keep the vector units busy; the first place of the largest wins.
-    const float * begin = logits;
-    const float * end = begin + s->model->n_vocab;
-    float lanes[16];
+// largest returns the first place of the largest of the numbers, or end where there is none.
+const float * largest(const float * begin, const float * end) {
+    float lanes[16]; // sixteen running maxima keep the vector units busy
     std::fill(lanes, lanes + 16, -INFINITY);
     const float * at = begin;
     for (; end - at >= 16; at += 16) {
@@ -153,11 +145,42 @@ llama_token greedy(const nr_sampler * s, nr_context * ctx, int32_t place) {
     for (; at < end; at++) {
         max = *at > max ? *at : max;
     }
-    const float * best = max == -INFINITY ? end : std::find(begin, end, max);
-    if (best == end) {
-        throw std::runtime_error("the logits hold no number to choose from");
+    return max == -INFINITY ? end : std::find(begin, end, max);
+}
+
+// greedy takes the banned tokens out, chooses, and puts them back: others read the logits too.
+llama_token greedy(nr_sampler * s, float * logits) {
+    s->kept.clear();
+    for (llama_token id : s->suppressed) {
+        s->kept.push_back(logits[id]);
+        logits[id] = -INFINITY;
     }
-    return static_cast<llama_token>(best - begin);
+    const float * end = logits + s->model->n_vocab;
+    const float * best = largest(logits, end);
+    for (size_t i = s->kept.size(); i-- > 0;) { // a token may be named twice: the first is true
+        logits[s->suppressed[i]] = s->kept[i];
+    }
+    if (best == end) {
+        throw std::runtime_error("every token is banned");
+    }
+    return static_cast<llama_token>(best - logits);
+}
+
+llama_token choose(nr_sampler * s, nr_context * ctx, int32_t place) {
+    float * logits = llama_get_logits_ith(ctx->ctx, place); // the chain would assert on NULL
+    if (logits == nullptr) {
+        throw std::runtime_error("there are no logits at this place");
+    }
+    if (s->chain == nullptr) {
+        return greedy(s, logits);
+    }
+    llama_token id = common_sampler_sample(s->chain, ctx->ctx, place);
+    const auto * cur = common_sampler_get_candidates(s->chain, false);
+    if (cur->selected < 0 || !(cur->data[cur->selected].logit > -INFINITY)) {
+        throw std::runtime_error("every token is banned"); // the chain takes one all the same
+    }
+    common_sampler_accept(s->chain, id, true);
+    return id;
 }
 
 } // namespace
@@ -167,11 +190,17 @@ nr_sampler * nr_sampler_new(const nr_model * model, const nr_sampler_params * pa
     int32_t code = params->grammar != nullptr ? NR_GRAMMAR : NR_INVALID;
     return nr_guard<nr_sampler *>(err, code, nullptr, [&] {
         common_params_sampling p = convert(model, *params);
-        nr_sampler s = {model, nullptr, {}};
+        nr_sampler s = {model, nullptr, {}, {}};
         if (!plain(p) || !suppressible(model, p, s.suppressed)) {
             s.chain = common_sampler_init(model->model, p);
         }
-        return new nr_sampler(std::move(s));
+        s.kept.reserve(s.suppressed.size());
+        auto * out = new (std::nothrow) nr_sampler(std::move(s));
+        if (out == nullptr) {
+            common_sampler_free(s.chain);
+            throw std::bad_alloc();
+        }
+        return out;
     });
 }
 
@@ -185,12 +214,7 @@ void nr_sampler_free(nr_sampler * sampler) {
 int32_t nr_sampler_sample(nr_sampler * sampler, nr_context * ctx, int32_t place,
                           nr_error * err) {
     return nr_guard<int32_t>(err, NR_GRAMMAR, -1, [&] {
-        if (sampler->chain == nullptr) {
-            return greedy(sampler, ctx, place);
-        }
-        llama_token id = common_sampler_sample(sampler->chain, ctx->ctx, place);
-        common_sampler_accept(sampler->chain, id, true);
-        return id;
+        return choose(sampler, ctx, place);
     });
 }
 
