@@ -34,6 +34,12 @@ func (a *app) newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return err })
 	root.AddCommand(a.newRun(), a.newChat(), a.newPull(), a.newList(), a.newShow(), a.newRemove(),
 		a.newBench(), a.newVersion())
+	for _, cmd := range root.Commands() {
+		if strings.Contains(cmd.Use, "MODEL") || strings.Contains(cmd.Use, "NAME") {
+			cmd.ValidArgsFunction = a.completeModel
+		}
+		completeFlags(cmd)
+	}
 	for _, topic := range topics {
 		root.AddCommand(&cobra.Command{Use: topic.name, Short: topic.short, Long: topic.text})
 	}

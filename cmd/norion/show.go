@@ -77,7 +77,7 @@ func (a *app) show(ctx context.Context, ref string, digest, asJSON bool) (err er
 		return err
 	}
 	if m.TemplateName != "" && len(summary.Templates) == 0 {
-		fmt.Fprintf(a.out, "%-14s %s, named by the catalogue\n", "", m.TemplateName)
+		fmt.Fprintf(a.out, "%-14s chat template %s\n", "catalogue", m.TemplateName)
 	}
 	return nil
 }
