@@ -34,6 +34,7 @@ var children = map[string]func(args []string) error{
 	"forged states":    forgedStates,
 	"bad memory calls": badMemoryCalls,
 	"bad grammars":     badGrammarErrors,
+	"left grammars":    leftGrammars,
 }
 
 // TestMain closes what the tests share and collects twice, so that the address sanitizer sees as

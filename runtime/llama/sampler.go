@@ -138,7 +138,9 @@ func (m *Model) NewSampler(p SamplerParams) (*Sampler, error) {
 }
 
 // Accept tells the chain of a token that it did not choose. generated says whether grammars
-// count it as output; a prompt's tokens are not, but penalties see them.
+// count it as output; a prompt's tokens are not, but penalties see them. A token that leaves the
+// grammar is BadGrammar, and so is every later use of the sampler; a grammar is not shown an end
+// token.
 func (s *Sampler) Accept(token Token, generated bool) error {
 	if err := s.enter("accept"); err != nil {
 		return err

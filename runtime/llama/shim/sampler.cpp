@@ -16,6 +16,7 @@ struct nr_sampler {
     common_sampler * chain;              // NULL when greedy
     std::vector<llama_token> suppressed; // never chosen when greedy
     std::vector<float> kept;             // their logits, while the others are compared
+    bool left;                           // a token left the grammar: nothing can follow it
 };
 
 namespace {
@@ -52,6 +53,13 @@ void set_grammar(const nr_model * model, const nr_sampler_params & p,
     out.grammar = common_grammar(
         p.grammar_prefill ? COMMON_GRAMMAR_TYPE_TOOL_CALLS : COMMON_GRAMMAR_TYPE_USER, p.grammar);
     out.grammar_lazy = p.grammar_lazy;
+    if (p.grammar_prefill && p.generation_prompt != nullptr) {
+        for (llama_token id : common_tokenize(model->vocab, p.generation_prompt, false, true)) {
+            if (llama_vocab_is_eog(model->vocab, id)) {
+                throw std::runtime_error("the generation prompt holds an end token");
+            }
+        }
+    }
     for (int32_t i = 0; i < p.n_triggers; i++) {
         common_grammar_trigger trigger;
         trigger.type = static_cast<common_grammar_trigger_type>(p.trigger_types[i]);
@@ -166,6 +174,22 @@ llama_token greedy(nr_sampler * s, float * logits) {
     return static_cast<llama_token>(best - logits);
 }
 
+// check_left keeps upstream from asserting on a grammar that has nowhere to go.
+void check_left(const nr_sampler * s) {
+    if (s->left) {
+        throw std::runtime_error("an earlier token left the grammar");
+    }
+}
+
+// accept tells the chain. A grammar need not see the end, and upstream aborts where it sees it
+// too early.
+void accept(nr_sampler * s, llama_token id, bool generated) {
+    check_left(s);
+    s->left = true; // unless the next line returns
+    common_sampler_accept(s->chain, id, generated && !llama_vocab_is_eog(s->model->vocab, id));
+    s->left = false;
+}
+
 llama_token choose(nr_sampler * s, nr_context * ctx, int32_t place) {
     float * logits = llama_get_logits_ith(ctx->ctx, place); // the chain would assert on NULL
     if (logits == nullptr) {
@@ -174,12 +198,13 @@ llama_token choose(nr_sampler * s, nr_context * ctx, int32_t place) {
     if (s->chain == nullptr) {
         return greedy(s, logits);
     }
+    check_left(s);
     llama_token id = common_sampler_sample(s->chain, ctx->ctx, place);
     const auto * cur = common_sampler_get_candidates(s->chain, false);
     if (cur->selected < 0 || !(cur->data[cur->selected].logit > -INFINITY)) {
         throw std::runtime_error("every token is banned"); // the chain takes one all the same
     }
-    common_sampler_accept(s->chain, id, true);
+    accept(s, id, true);
     return id;
 }
 
@@ -190,7 +215,7 @@ nr_sampler * nr_sampler_new(const nr_model * model, const nr_sampler_params * pa
     int32_t code = params->grammar != nullptr ? NR_GRAMMAR : NR_INVALID;
     return nr_guard<nr_sampler *>(err, code, nullptr, [&] {
         common_params_sampling p = convert(model, *params);
-        nr_sampler s = {model, nullptr, {}, {}};
+        nr_sampler s = {model, nullptr, {}, {}, false};
         if (!plain(p) || !suppressible(model, p, s.suppressed)) {
             s.chain = common_sampler_init(model->model, p);
         }
@@ -221,7 +246,7 @@ int32_t nr_sampler_sample(nr_sampler * sampler, nr_context * ctx, int32_t place,
 int32_t nr_sampler_accept(nr_sampler * sampler, int32_t token, bool generated, nr_error * err) {
     return nr_guard<int32_t>(err, NR_GRAMMAR, NR_GRAMMAR, [&] {
         if (sampler->chain != nullptr) {
-            common_sampler_accept(sampler->chain, token, generated);
+            accept(sampler, token, generated);
         }
         return static_cast<int32_t>(NR_OK);
     });
