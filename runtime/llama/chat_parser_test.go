@@ -1,13 +1,13 @@
+//go:build cgo
+
 package llama
 
 import (
 	"encoding/json"
 	"fmt"
 	"testing"
-	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
-	"pgregory.net/rapid"
 )
 
 var weatherTools = []Tool{
@@ -224,20 +224,6 @@ func TestChatParserBytes(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, own.Close()) }()
 	require.NotEqual(t, own.ids(), own.ids())
-}
-
-func TestCompleteUTF8(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		s := rapid.String().Draw(t, "text")
-		require.Equal(t, len(s), completeUTF8(s))
-		cut := rapid.IntRange(0, len(s)).Draw(t, "cut")
-		n := completeUTF8(s[:cut])
-		require.True(t, utf8.ValidString(s[:n]))
-		require.Less(t, cut-n, utf8.UTFMax)
-		bytes := string(rapid.SliceOf(rapid.Byte()).Draw(t, "bytes"))
-		require.LessOrEqual(t, len(bytes)-completeUTF8(bytes), 3)
-	})
 }
 
 // TestChatParserContinue: a continued answer is told from where it goes on.

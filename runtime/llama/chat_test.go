@@ -1,3 +1,5 @@
+//go:build cgo
+
 package llama
 
 import (
@@ -8,8 +10,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 )
-
-func user(text string) []ChatMessage { return []ChatMessage{{Role: "user", Content: text}} }
 
 func newTemplate(t testing.TB, text string) *Chat {
 	t.Helper()
