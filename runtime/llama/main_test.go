@@ -35,6 +35,8 @@ var children = map[string]func(args []string) error{
 	"bad memory calls": badMemoryCalls,
 	"bad grammars":     badGrammarErrors,
 	"left grammars":    leftGrammars,
+	"load refusals":    loadRefusals,
+	"odd contexts":     oddContexts,
 }
 
 // TestMain closes what the tests share and collects twice, so that the address sanitizer sees as
