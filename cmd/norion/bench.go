@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/norion/norion/bench"
-	"github.com/norion/norion/runtime/infer"
 )
 
 type benchFlags struct {
@@ -124,6 +123,9 @@ func (a *app) benchPeer(ctx context.Context, f *benchFlags, args []string) (err 
 			return m.Path, digest, err
 		},
 	}
+	if err := c.Validate(); err != nil {
+		return err
+	}
 	if f.progress || isTerminal(a.err) {
 		c.Progress = a.benchProgress
 	}
@@ -150,21 +152,16 @@ func (a *app) benchProgress(what string) { fmt.Fprintf(a.err, "%s\n", oneLine(wh
 
 // benchUsage is the refusal of a flag.
 func benchUsage(err error) error {
-	hint := "see norion bench --help"
-	if e, ok := errors.AsType[*bench.Error](err); ok && e.Hint != "" {
-		hint = e.Hint
+	if e, ok := errors.AsType[*bench.Error](err); ok {
+		return &usageError{message: fmt.Sprintf("--%s: %v", e.Field, e.Err), hint: e.Hint}
 	}
-	return &usageError{message: err.Error(), hint: hint}
+	return &usageError{message: err.Error(), hint: "see norion bench --help"}
 }
 
-// asBench gives errors of the benchmark the form that report prints, with their hint.
+// asBench makes a refused value a fault of the command line.
 func asBench(err error) error {
-	e, ok := errors.AsType[*bench.Error](err)
-	switch {
-	case !ok:
-		return err
-	case e.Kind == bench.ErrFlag:
-		return benchUsage(e)
+	if errors.Is(err, bench.ErrFlag) {
+		return benchUsage(err)
 	}
-	return &infer.Error{Op: "bench", Kind: infer.KindInternal, Hint: e.Hint, Err: err}
+	return err
 }

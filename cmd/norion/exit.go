@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/norion/norion/bench"
 	"github.com/norion/norion/runtime/gguf"
 	"github.com/norion/norion/runtime/infer"
 	"github.com/norion/norion/runtime/llama"
@@ -149,6 +150,10 @@ func hintOf(err error) string {
 			return e.Hint
 		}
 	case *llama.Error:
+		if e.Hint != "" {
+			return e.Hint
+		}
+	case *bench.Error:
 		if e.Hint != "" {
 			return e.Hint
 		}

@@ -139,6 +139,7 @@ func writeModels(dir string) error {
 		"header.gguf":    data[:200],
 		"noise.gguf":     []byte(strings.Repeat("not a model at all\n", 20)),
 		"empty.gguf":     {},
+		"latin1.txt":     {'a', 0xe9, 'b'},
 		"martian.gguf":   good.With(gguftest.KV{Key: "general.architecture", Value: "martian"}).Bytes(),
 		"adapter.gguf":   good.With(gguftest.KV{Key: "general.type", Value: "adapter"}).Bytes(),
 		"projector.gguf": good.With(gguftest.KV{Key: "general.type", Value: "mmproj"}).Bytes(),

@@ -185,6 +185,6 @@ func needChat(b infer.Backend) error {
 	return &infer.Error{
 		Op: "chat", Kind: infer.KindNoTemplate,
 		Hint: "name one with --template FILE, or give the text as it is with norion run --raw",
-		Err:  fmt.Errorf("%s carries none", info.Model),
+		Err:  fmt.Errorf("%s has none that can be used", info.Model),
 	}
 }

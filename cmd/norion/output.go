@@ -75,11 +75,6 @@ func (p *printer) end(failed error) error {
 	if p.final != nil && p.final.Reason == infer.FinishLength && p.errTerminal {
 		fmt.Fprintln(p.a.err, "note: the answer ends here because of its length")
 	}
-	if p.final != nil {
-		for _, call := range p.final.Answer.ToolCalls {
-			fmt.Fprintf(p.a.out, "%s(%s)\n", printable(call.Name), printable(call.Arguments))
-		}
-	}
 	p.table()
 	if p.f.stats && p.final != nil {
 		writeStats(p.a.err, *p.final, p.b.took)
@@ -118,16 +113,15 @@ func writeStats(w io.Writer, f infer.Final, load time.Duration) {
 
 // answerJSON is what --json prints. Durations are in seconds.
 type answerJSON struct {
-	Model     string           `json:"model"`
-	Digest    string           `json:"digest,omitempty"`
-	Text      string           `json:"text"`
-	Reasoning string           `json:"reasoning,omitempty"`
-	ToolCalls []infer.ToolCall `json:"tool_calls,omitempty"`
-	Finish    string           `json:"finish_reason"` // stop, length, tool_calls or interrupted
-	Stop      string           `json:"stop,omitempty"`
-	Seed      uint32           `json:"seed"`
-	Usage     *usageJSON       `json:"usage,omitempty"`
-	Logprobs  []logprobJSON    `json:"logprobs,omitempty"`
+	Model     string        `json:"model"`
+	Digest    string        `json:"digest,omitempty"`
+	Text      string        `json:"text"`
+	Reasoning string        `json:"reasoning,omitempty"`
+	Finish    string        `json:"finish_reason"` // stop, length or interrupted
+	Stop      string        `json:"stop,omitempty"`
+	Seed      uint32        `json:"seed"`
+	Usage     *usageJSON    `json:"usage,omitempty"`
+	Logprobs  []logprobJSON `json:"logprobs,omitempty"`
 }
 
 type usageJSON struct {
@@ -164,7 +158,6 @@ func (p *printer) json(failed error) error {
 	if f := p.final; f != nil {
 		u, t := f.Usage, f.Usage.Timings
 		out.Finish, out.Stop, out.Seed = string(f.Reason), f.Stop, f.Seed
-		out.ToolCalls = f.Answer.ToolCalls
 		out.Usage = &usageJSON{
 			PromptTokens: u.PromptTokens, CompletionTokens: u.CompletionTokens, Cached: u.Cached,
 			LoadSeconds: p.b.took.Seconds(), QueueSeconds: t.Queue.Seconds(),

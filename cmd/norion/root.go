@@ -12,9 +12,9 @@ func (a *app) newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "norion",
 		Short: "Run language models on this machine",
-		Args: func(_ *cobra.Command, args []string) error {
+		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return unknownCommand(args)
+				return unknownCommand(cmd, args[0])
 			}
 			return nil
 		},
@@ -72,10 +72,12 @@ func (a *app) ran(
 }
 
 // unknownCommand says what could have been meant. A model's name or path asks for run.
-func unknownCommand(args []string) error {
-	e := &usageError{message: fmt.Sprintf("unknown command %q", args[0]), hint: "see norion help"}
-	if strings.ContainsAny(args[0], ":/\\") || strings.HasSuffix(args[0], ".gguf") {
-		e.hint = "to run a model: norion run " + args[0]
+func unknownCommand(root *cobra.Command, name string) error {
+	e := &usageError{message: fmt.Sprintf("unknown command %q", name), hint: "see norion help"}
+	if strings.ContainsAny(name, ":/\\") || strings.HasSuffix(name, ".gguf") {
+		e.hint = "to run a model: norion run " + name
+	} else if near := root.SuggestionsFor(name); len(near) > 0 {
+		e.hint = "did you mean norion " + strings.Join(near, ", norion ") + "?"
 	}
 	return e
 }
