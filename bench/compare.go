@@ -31,9 +31,9 @@ const (
 	firstContext = 4096
 )
 
-// firstPrompt is 32 tokens of the vocabularies of SmolLM2 and Gemma 3, before any
+// FirstPrompt is 32 tokens of the vocabularies of SmolLM2 and Gemma 3, before any
 // beginning-of-sequence token.
-const firstPrompt = "The old man sat by the window and looked at the sea. " +
+const FirstPrompt = "The old man sat by the window and looked at the sea. " +
 	"It was a quiet day in the town, and the light was soft on the water. He"
 
 // Compare runs norion and llama.cpp's own programs in turns.
@@ -330,11 +330,11 @@ func (r *comparison) firstSubject(t Test) subject {
 	path, threads := r.paths[t.Model], strconv.Itoa(t.Threads)
 	n, tokens := strconv.Itoa(firstTokens), strconv.Itoa(firstContext)
 	run := []string{
-		"run", path, "--raw", firstPrompt, "-n", n, "--temp", "0", "--threads", threads,
+		"run", path, "--raw", FirstPrompt, "-n", n, "--temp", "0", "--threads", threads,
 		"--ctx", tokens,
 	}
 	peer := []string{
-		"-m", path, "-p", firstPrompt, "-n", n, "--temp", "0", "-t", threads, "-no-cnv",
+		"-m", path, "-p", FirstPrompt, "-n", n, "--temp", "0", "-t", threads, "-no-cnv",
 		"--no-display-prompt",
 	}
 	read := func(run *Run, _ []byte) error {

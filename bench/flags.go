@@ -74,7 +74,7 @@ func setType(list func(*Grid) *[]string) func(*Grid, string) error {
 	return func(g *Grid, value string) error {
 		for v := range strings.SplitSeq(value, ",") {
 			if !slices.Contains(kvTypes[:], v) {
-				return badFlag("cache type", "use one of "+strings.Join(kvTypes[:], " "),
+				return badFlag("cache-type", "use one of "+strings.Join(kvTypes[:], " "),
 					"unknown %q", clip(v))
 			}
 			p := list(g)

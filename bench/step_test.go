@@ -117,3 +117,20 @@ func BenchmarkGenerate(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "tokens/s")
 }
+
+// TestGenerateAllocatesLittle: what a longer answer costs in Go is its text, not its tokens. The
+// difference between two lengths leaves out what a request costs once.
+func TestGenerateAllocatesLittle(t *testing.T) {
+	e := newEngine(t)
+	generate(t, e, 10)
+	mallocs := func(n int) (count uint64) {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		require.Equal(t, n, generate(t, e, n))
+		runtime.ReadMemStats(&after)
+		return after.Mallocs - before.Mallocs
+	}
+	short, long := mallocs(100), mallocs(300)
+	t.Logf("%d allocations for 100 tokens, %d for 300", short, long)
+	require.Less(t, int(long)-int(short), 20)
+}
