@@ -36,7 +36,7 @@ func (a *app) pulledNames(cmd *cobra.Command) []string {
 	if err != nil {
 		return nil
 	}
-	defer s.Close()
+	defer func() { _ = s.Close() }() // completion has nowhere to say it
 	models, err := s.List(cmd.Context())
 	if err != nil {
 		return nil

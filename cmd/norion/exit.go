@@ -132,7 +132,7 @@ func oneLine(s string) string {
 
 // hintOf returns the first hint in the tree of an error.
 func hintOf(err error) string {
-	switch e := err.(type) {
+	switch e := err.(type) { //nolint:errorlint // it walks the tree itself
 	case nil:
 		return ""
 	case *usageError:
@@ -158,7 +158,7 @@ func hintOf(err error) string {
 			return e.Hint
 		}
 	}
-	switch e := err.(type) {
+	switch e := err.(type) { //nolint:errorlint // it walks the tree itself
 	case interface{ Unwrap() error }:
 		return hintOf(e.Unwrap())
 	case interface{ Unwrap() []error }:

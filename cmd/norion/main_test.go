@@ -82,7 +82,7 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 // interrupt runs a program, interrupts it when it has written its first byte, and wants exit code
 // 130: interrupt norion run ...
 func interrupt(ts *testscript.TestScript, _ bool, args []string) {
-	cmd := exec.Command(findProgram(ts, args[0]), args[1:]...)
+	cmd := exec.CommandContext(context.Background(), findProgram(ts, args[0]), args[1:]...)
 	cmd.Dir = ts.MkAbs(".")
 	cmd.Env = []string{"NORION_HOME=" + ts.Getenv("NORION_HOME"), "NORION_THREADS=1"}
 	out, err := cmd.StdoutPipe()
@@ -118,7 +118,7 @@ func findProgram(ts *testscript.TestScript, name string) string {
 func addModel(ts *testscript.TestScript, _ bool, args []string) {
 	s, err := store.Open(store.Options{Getenv: ts.Getenv})
 	ts.Check(err)
-	defer s.Close()
+	defer func() { ts.Check(s.Close()) }()
 	name, err := store.ParseName(args[0])
 	ts.Check(err)
 	_, err = s.Add(context.Background(), store.Entry{

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -62,7 +63,7 @@ func (p *printer) chunk(c infer.Chunk) error {
 // end closes the output. failed is what ended the answer early, or nil.
 func (p *printer) end(failed error) error {
 	if p.f.json {
-		if p.final == nil && failed != error(errInterrupted) {
+		if p.final == nil && !errors.Is(failed, errInterrupted) {
 			return nil // the error says it all
 		}
 		return p.json(failed)

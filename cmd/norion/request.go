@@ -27,7 +27,7 @@ type requestFlags struct {
 }
 
 func (f *requestFlags) register(cmd *cobra.Command) {
-	group(cmd.Flags(), "Sampling", f.samplingFlags.add)
+	group(cmd.Flags(), "Sampling", f.add)
 	group(cmd.Flags(), "Constraint", func(fs *pflag.FlagSet) {
 		fs.StringVar(&f.schema, "schema", "", "answer in JSON that follows the schema in `FILE`")
 		fs.StringVar(&f.grammar, "grammar", "", "answer by a GBNF grammar: a `FILE`, or its text")
@@ -91,7 +91,7 @@ func readText(flag, path string, limit int64) (string, error) {
 		}
 		return "", flagError(flag, hint, "%w", err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // read only: nothing can be lost
 	text, err := readAll(f, limit)
 	if err != nil {
 		return "", flagError(flag, "", "%s: %w", path, err)

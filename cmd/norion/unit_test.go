@@ -151,8 +151,13 @@ func TestSettingsAreRestored(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, r.Sampling.LogitBias, 1)
 	for _, bad := range [][2]string{
-		{"temp", "900"}, {"temp", "x"}, {"logit-bias", "x"}, {"top-p", "0"}, {"nothing", "1"},
-		{"schema", "x"}, {"system", "x"},
+		{"temp", "900"},
+		{"temp", "x"},
+		{"logit-bias", "x"},
+		{"top-p", "0"},
+		{"nothing", "1"},
+		{"schema", "x"},
+		{"system", "x"},
 	} {
 		_, err = s.set(bad[0], bad[1])
 		require.Error(t, err, bad[0])

@@ -40,9 +40,14 @@ func (a *app) newVersion() *cobra.Command {
 				return writeJSON(a.out, v)
 			}
 			for _, line := range [][2]string{
-				{"norion", v.Version}, {"revision", v.Revision}, {"go", v.Go + " " + v.Platform},
-				{"llama.cpp", v.Llama}, {"commit", v.Commit}, {"native", v.Stamp + v.Native},
-				{"system", v.System}, {"flags", buildFlags(v.Flags)},
+				{"norion", v.Version},
+				{"revision", v.Revision},
+				{"go", v.Go + " " + v.Platform},
+				{"llama.cpp", v.Llama},
+				{"commit", v.Commit},
+				{"native", v.Stamp + v.Native},
+				{"system", v.System},
+				{"flags", buildFlags(v.Flags)},
 			} {
 				if line[1] != "" {
 					fmt.Fprintf(a.out, "%-10s %s\n", line[0], line[1])

@@ -30,7 +30,7 @@ func openHistory(path string) (*history, error) {
 	if err != nil {
 		return h, fmt.Errorf("history: %w", err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // read only: nothing can be lost
 	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, 2*MessageBytesMax)
 	for lines.Scan() {

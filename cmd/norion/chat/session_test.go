@@ -36,10 +36,12 @@ func TestCommands(t *testing.T) {
 		like string // part of what is said
 		err  string
 	}{
-		{line: ""}, {line: "   "},
+		{line: ""},
+		{line: "   "},
 		{line: "hello", want: outcome{send: "hello"}},
 		{line: " //etc ", want: outcome{send: "/etc"}},
-		{line: "/help", like: "/regen"}, {line: "/?", like: "/regen"},
+		{line: "/help", like: "/regen"},
+		{line: "/?", like: "/regen"},
 		{line: "/clear", like: "anew"},
 		{line: "/undo", err: "nothing to undo"},
 		{line: "/regen", err: "no question"},
@@ -49,7 +51,8 @@ func TestCommands(t *testing.T) {
 		{line: "/set temp 1", err: "no settings"},
 		{line: "/save", err: "/save FILE"},
 		{line: "/stats", like: "no answer yet"},
-		{line: "/quit", want: outcome{quit: true}}, {line: "/exit", want: outcome{quit: true}},
+		{line: "/quit", want: outcome{quit: true}},
+		{line: "/exit", want: outcome{quit: true}},
 		{line: "/frobnicate now", err: "unknown command /frobnicate"},
 	} {
 		got := testSession(t, &fake{}).read(c.line)
