@@ -37,6 +37,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("NORION_THREADS", "1")
 			env.Setenv("HF_ENDPOINT", hub.URL)
 			env.Setenv("SMOLLM2", smollm2)
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // or each of them waits a second
 			return writeModels(env.WorkDir)
 		},
 		Condition: func(cond string) (bool, error) {
