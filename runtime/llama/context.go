@@ -156,6 +156,8 @@ type ContextInfo struct {
 	Sequences      int
 	Threads        int
 	ThreadsBatch   int
+	Pooling        Pooling
+	EmbeddingSize  int  // values of Embedding; with PoolingRank the scores
 	Causal         bool // a token sees only those before it
 	Shift          bool // Shift and Divide are possible
 	Memory         bool // there is a KV cache or state

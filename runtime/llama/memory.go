@@ -49,7 +49,8 @@ func (c *Context) posOf(seq Seq, ask func(contextHandle, Seq) Pos) Pos {
 }
 
 // Remove takes the positions p0 <= p < p1 out of a sequence. State means that this kind of
-// memory cannot give up a part; the sequence is then unchanged.
+// memory cannot give up that part, or that the window before p0 is gone, so that what is left
+// could not be continued; the sequence is then unchanged.
 func (c *Context) Remove(seq Seq, p0, p1 Pos) error {
 	if p0 < 0 || p1 < p0 {
 		return fail("remove", Invalid, "", "span %d..%d", p0, p1)
@@ -58,14 +59,27 @@ func (c *Context) Remove(seq Seq, p0, p1 Pos) error {
 		return err
 	}
 	defer c.leave()
-	if p0 == p1 {
+	last := seqPosMax(c.h, seq)
+	if p0 == p1 || p0 > last {
 		return nil
+	}
+	if p0 > 0 && p1 > last && !c.windowBefore(seq, p0) {
+		return fail("remove", State, "drop the sequence and compute it again",
+			"the window before position %d is gone", p0)
 	}
 	if !seqRemove(c.h, seq, p0, p1) {
 		return fail("remove", State, "drop the sequence and compute it again",
 			"this model cannot forget a part of a sequence")
 	}
 	return nil
+}
+
+// windowBefore says whether the cache still holds the window before p. The cache itself agrees to
+// any cut; only the first position that it holds tells.
+func (c *Context) windowBefore(seq Seq, p Pos) bool {
+	window := Pos(c.model.info.Window)
+	first := seqPosMin(c.h, seq)
+	return window == 0 || first >= 0 && first <= max(0, p-window)
 }
 
 // Drop empties a sequence.
@@ -97,13 +111,7 @@ func (c *Context) Truncate(seq Seq, p Pos) error {
 		seqRemove(c.h, seq, -1, -1)
 		return nil
 	}
-	ok := seqRemove(c.h, seq, p, -1)
-	if ok && c.model.info.Window > 0 {
-		// The cache says yes to any cut; whether the window before p is still there shows only
-		// in its first position.
-		first := seqPosMin(c.h, seq)
-		ok = first >= 0 && first <= max(0, p-Pos(c.model.info.Window))
-	}
+	ok := seqRemove(c.h, seq, p, -1) && c.windowBefore(seq, p)
 	if !ok {
 		seqRemove(c.h, seq, -1, -1)
 		return fail(op, State, "compute the sequence again", "position %d is gone", p)
@@ -296,8 +304,8 @@ type MemoryUse struct {
 	Compute uint64 `json:"compute"` // scratch
 }
 
-// MemoryUse counts the context's and its model's buffers, on a dry load exactly as on a real
-// one. The output buffer, Outputs x vocabulary x 4 bytes, is not in it.
+// MemoryUse counts the context's and its model's buffers, on a dry load exactly as on one
+// with LoadRead; a mapped file may count more, under another name. The output buffer, Outputs x vocabulary x 4 bytes, is not in it.
 func (c *Context) MemoryUse() ([]MemoryUse, error) {
 	if err := c.enter("memory"); err != nil {
 		return nil, err

@@ -53,6 +53,7 @@ func contextInfo(h contextHandle) ContextInfo {
 		Tokens: int(i.n_ctx), SequenceTokens: int(i.n_ctx_seq), Batch: int(i.n_batch),
 		MicroBatch: int(i.n_ubatch), Sequences: int(i.n_seq_max), Threads: int(i.n_threads),
 		ThreadsBatch: int(i.n_threads_batch), Shift: bool(i.can_shift), Causal: bool(i.causal),
+		Pooling: Pooling(i.pooling + 1), EmbeddingSize: int(i.n_vector),
 		Memory: bool(i.has_memory),
 	}
 }

@@ -244,8 +244,8 @@ func (c *Context) Logits(place int) ([]float32, error) {
 	return out, nil
 }
 
-// Embedding copies the vector of a sequence of the last Decode into dst, [embedding size]. It
-// needs pooling.
+// Embedding copies the vector of a sequence of the last Decode into dst,
+// [ContextInfo.EmbeddingSize]. It needs pooling.
 func (c *Context) Embedding(seq Seq, dst []float32) error {
 	if err := c.enter("embedding"); err != nil {
 		return err
@@ -254,11 +254,11 @@ func (c *Context) Embedding(seq Seq, dst []float32) error {
 	if err := c.checkSeq("embedding", seq); err != nil {
 		return err
 	}
-	if len(dst) != c.model.info.EmbeddingSize {
+	if len(dst) != c.info.EmbeddingSize {
 		return fail("embedding", Invalid, "", "room for %d values, need %d",
-			len(dst), c.model.info.EmbeddingSize)
+			len(dst), c.info.EmbeddingSize)
 	}
-	if !c.params.Embeddings || !embedding(c.h, seq, dst) {
+	if !c.params.Embeddings || c.info.Pooling == PoolingNone || !embedding(c.h, seq, dst) {
 		return fail("embedding", Unsupported, "set ContextParams.Embeddings and Pooling",
 			"sequence %d has no vector", seq)
 	}
@@ -293,7 +293,7 @@ func (c *Context) EmbeddingAt(place int, dst []float32) error {
 		return fail(op, Invalid, "", "room for %d values, need %d",
 			len(dst), c.model.info.EmbeddingSize)
 	}
-	if !c.params.Embeddings || !embeddingAt(c.h, place, dst) {
+	if !c.params.Embeddings || c.info.Pooling != PoolingNone || !embeddingAt(c.h, place, dst) {
 		return fail(op, Unsupported, "set ContextParams.Embeddings without Pooling",
 			"place %d has no vector", place)
 	}

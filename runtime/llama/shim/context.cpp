@@ -150,6 +150,10 @@ void nr_context_get_info(const nr_context * ctx, nr_context_info * out) {
     out->n_threads = llama_n_threads(ctx->ctx);
     out->n_threads_batch = llama_n_threads_batch(ctx->ctx);
     out->pooling = llama_pooling_type(ctx->ctx);
+    const llama_model * model = ctx->model->model;
+    out->n_vector = out->pooling == LLAMA_POOLING_TYPE_RANK
+        ? static_cast<int32_t>(llama_model_n_cls_out(model))
+        : llama_model_n_embd_out(model);
     out->has_memory = memory != nullptr;
     out->causal = llama_get_causal_attn(ctx->ctx);
     out->can_shift = memory != nullptr && llama_memory_can_shift(memory);

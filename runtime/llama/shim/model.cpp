@@ -65,6 +65,10 @@ llama_model_params convert(const nr_model_params & p, load_lists & lists) {
     out.check_tensors = p.check_tensors;
     out.use_extra_bufts = !p.no_extra_buffers;
     out.no_alloc = p.dry;
+    if (p.dry) {
+        out.load_mode = LLAMA_LOAD_MODE_NONE; // upstream asserts on a map of nothing
+        out.check_tensors = false;
+    }
     if (p.progress != 0) {
         out.progress_callback = on_progress;
         out.progress_callback_user_data = reinterpret_cast<void *>(p.progress);

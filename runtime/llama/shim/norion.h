@@ -171,6 +171,7 @@ NR_API void nr_context_free(nr_context * ctx);
 typedef struct nr_context_info {
     uint32_t n_ctx, n_ctx_seq, n_batch, n_ubatch, n_seq_max;
     int32_t n_threads, n_threads_batch, pooling;
+    int32_t n_vector; // values of the vector of a sequence
     bool can_shift, has_memory, causal;
 } nr_context_info;
 NR_API void nr_context_get_info(const nr_context * ctx, nr_context_info * out);
