@@ -100,15 +100,19 @@ func (c Compare) Run(ctx context.Context, g Grid) (Report, []Pair, error) {
 		return Report{}, nil, err
 	}
 	tests := g.Tests()
-	starts := r.starts(tests)
-	budget := quickBudget / time.Duration(len(tests)+len(starts))
+	var subjects []subject
 	for _, t := range tests {
-		if err := r.rounds(ctx, r.rateSubject(t, g.Reps), budget); err != nil {
-			return Report{}, nil, err
-		}
+		subjects = append(subjects, r.rateSubject(t, g.Reps))
 	}
-	for _, t := range starts {
-		if err := r.rounds(ctx, r.firstSubject(t), budget); err != nil {
+	for _, t := range r.starts(tests) {
+		subjects = append(subjects, r.firstSubject(t))
+	}
+	for _, s := range subjects {
+		if c.Quick && time.Since(r.report.Started) > quickBudget {
+			r.report.LeftOut = append(r.report.LeftOut, s.name)
+			continue
+		}
+		if err := r.rounds(ctx, s, quickBudget/time.Duration(len(subjects))); err != nil {
 			return Report{}, nil, err
 		}
 	}

@@ -263,6 +263,7 @@ func TestClaims(t *testing.T) {
 			true, false},
 		{"too much", []float64{11, 11}, []float64{10, 10}, bench.Bar{Limit: 1.05, AtMost: true}, 1.1,
 			false, false},
+		{"one round", []float64{10}, []float64{10}, bench.Bar{Limit: 0.9}, 1, true, true},
 		{"noisy", []float64{10, 20, 10}, []float64{10, 20, 10}, bench.Bar{Limit: 0.9}, 1, true, true},
 	} {
 		p := report(tt.norion, tt.peer).Pair("s", bench.MeasureRate, bench.SideNorion, bench.SidePeer)

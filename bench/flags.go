@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -135,8 +136,8 @@ func (g *Grid) Value(f Flag) *Value { return &Value{grid: g, flag: f} }
 // Set adds the values of one occurrence. Errors: ErrFlag.
 func (v *Value) Set(value string) error {
 	if err := v.flag.set(v.grid, value); err != nil {
-		if _, ok := err.(*Error); ok { //nolint:errorlint // set returns it unwrapped
-			return err
+		if e, ok := errors.AsType[*Error](err); ok {
+			return e
 		}
 		return &Error{Op: "flags", Kind: ErrFlag, Field: v.flag.Name, Err: err}
 	}

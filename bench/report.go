@@ -27,6 +27,7 @@ type Report struct {
 	Flags     []string  `json:"flags"`  // of this run
 	Rounds    int       `json:"rounds"` // asked for; a claim says how many there were
 	OwnPeak   int64     `json:"own_peak_rss_bytes"`
+	LeftOut   []string  `json:"left_out,omitempty"` // subjects that a quick run had no time for
 	Runs      []Run     `json:"runs"`
 	Claims    []Claim   `json:"claims"`
 }
@@ -87,7 +88,8 @@ type Claim struct {
 	Holds   *bool   `json:"holds,omitempty"` // whether Value meets Bar; absent without one
 	Samples int     `json:"samples"`         // paired rounds behind it
 	// Noise is how far ratios of a program to itself lay from 1 in this run. WithinNoise says that
-	// it is wider than the distance of Value from Bar: more rounds or a calmer machine are needed.
+	// it is wider than the distance of Value from Bar, or unknown since there was one round only:
+	// more rounds or a calmer machine are needed.
 	Noise       float64 `json:"noise"`
 	WithinNoise bool    `json:"within_noise"`
 }
@@ -167,7 +169,7 @@ func (p Pair) Claim(bar Bar) (c Claim, ok bool) {
 		holds = p.Ratio.Median <= bar.Limit
 	}
 	c.Holds = &holds
-	c.WithinNoise = math.Abs(p.Ratio.Median-bar.Limit) < c.Noise
+	c.WithinNoise = p.SelfA.N == 0 || math.Abs(p.Ratio.Median-bar.Limit) < c.Noise
 	return c, true
 }
 
@@ -186,7 +188,11 @@ func (r *Report) WriteText(w io.Writer, pairs []Pair) error {
 		return err
 	}
 	if r.Quick {
-		if _, err := fmt.Fprintln(w, "quick: fewer rounds and smaller tests; no evidence"); err != nil {
+		text := "quick: fewer rounds and smaller tests; no evidence\n"
+		for _, s := range r.LeftOut {
+			text += "left out: " + s + "\n"
+		}
+		if _, err := io.WriteString(w, text); err != nil {
 			return err
 		}
 	}
