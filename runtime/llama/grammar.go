@@ -9,6 +9,7 @@ const (
 	GrammarItemsMax = 1 << 18 // characters, references and groups, repetitions written out
 	GrammarRulesMax = 1 << 13 // rules as written; checked by the lines that hold "::="
 	TriggersMax     = 256
+	TriggerBytesMax = 2048 // a pattern is read by recursion too
 )
 
 // validate refuses what upstream would end the process for. Everything else that is wrong with
@@ -34,6 +35,8 @@ func (g *Grammar) validate(vocabulary int) error {
 			return bad("trigger token %d is outside 0..%d", t.Token, vocabulary-1)
 		case hasNUL(t.Value):
 			return bad("a NUL byte in a trigger")
+		case len(t.Value) > TriggerBytesMax:
+			return bad("a trigger of %d bytes, at most %d", len(t.Value), TriggerBytesMax)
 		}
 	}
 	if i := slices.IndexFunc(g.Preserved, func(t Token) bool {

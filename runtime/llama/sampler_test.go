@@ -519,6 +519,13 @@ func badTriggers(m *llama.Model) []llama.Grammar {
 		with(llama.Trigger{Type: llama.TriggerToken, Token: -1}),
 		with(llama.Trigger{Type: llama.TriggerToken, Token: llama.Token(m.Info().Vocabulary)}),
 		with(llama.Trigger{Type: llama.TriggerWord, Value: "a\x00b"}), with(),
+		with(llama.Trigger{
+			Type: llama.TriggerPattern, Value: strings.Repeat("(", llama.TriggerBytesMax+1),
+		}),
+		with(llama.Trigger{
+			Type: llama.TriggerPattern, Value: strings.Repeat("(", llama.TriggerBytesMax),
+		}),
+		{Text: text, Prefill: true, GenerationPrompt: "not what the grammar wants"},
 		{Text: text, Preserved: []llama.Token{-1}},
 		{Text: text, Preserved: []llama.Token{llama.Token(m.Info().Vocabulary)}},
 		{Text: text, GenerationPrompt: "a\x00b"},

@@ -8,7 +8,9 @@
 #include "sampling.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
+#include <regex>
 #include <stdexcept>
 
 struct nr_sampler {
@@ -22,8 +24,8 @@ struct nr_sampler {
 namespace {
 
 // check_grammar parses a grammar the way upstream does, but keeps the reason: upstream prints it
-// to the terminal and forgets it.
-void check_grammar(const llama_vocab * vocab, const char * text) {
+// to the terminal and forgets it. prefill are the tokens that the grammar will be shown.
+void check_grammar(const llama_vocab * vocab, const char * text, const llama_tokens & prefill) {
     llama_grammar_parser parser(vocab);
     const char * pos = text;
     while (*pos != '\0' && std::strchr(" \t\r\n#", *pos) != nullptr) {
@@ -40,31 +42,54 @@ void check_grammar(const llama_vocab * vocab, const char * text) {
     if (parser.symbol_ids.count("root") == 0) {
         throw std::runtime_error("there is no rule named 'root'");
     }
-    auto * grammar = llama_sampler_init_grammar(vocab, text, "root");
+    std::unique_ptr<llama_sampler, void (*)(llama_sampler *)> grammar(
+        llama_sampler_init_grammar(vocab, text, "root"), llama_sampler_free);
     if (grammar == nullptr) {
         throw std::runtime_error("a rule calls itself before it reads anything (left recursion)");
     }
-    llama_sampler_free(grammar);
+    for (llama_token id : prefill) {
+        if (llama_vocab_is_eog(vocab, id)) { // upstream aborts where it comes too early
+            throw std::runtime_error("the generation prompt holds an end token");
+        }
+        llama_sampler_accept(grammar.get(), id);
+    }
 }
 
+// prefill_of is what upstream shows the grammar of a generation prompt.
+llama_tokens prefill_of(const llama_vocab * vocab, const nr_sampler_params & p) {
+    if (p.generation_prompt == nullptr || !p.grammar_prefill || p.grammar_lazy) {
+        return {};
+    }
+    llama_tokens tokens = common_tokenize(vocab, p.generation_prompt, false, true);
+    auto space = [](char c) { return std::isspace(static_cast<unsigned char>(c)) != 0; };
+    if (!tokens.empty() && space(common_token_to_piece(vocab, tokens[0], true)[0]) &&
+        !space(p.generation_prompt[0])) {
+        tokens.erase(tokens.begin());
+    }
+    return tokens;
+}
+
+// check_trigger compiles a pattern as upstream will: it throws where that would.
+void check_trigger(const common_grammar_trigger & trigger) {
+    if (trigger.type == COMMON_GRAMMAR_TRIGGER_TYPE_PATTERN ||
+        trigger.type == COMMON_GRAMMAR_TRIGGER_TYPE_PATTERN_FULL) {
+        std::regex compiled(trigger.value);
+    }
+}
+
+// set_grammar checks everything first, since upstream leaks what it has built when it throws.
 void set_grammar(const nr_model * model, const nr_sampler_params & p,
                  common_params_sampling & out) {
-    check_grammar(model->vocab, p.grammar);
+    check_grammar(model->vocab, p.grammar, prefill_of(model->vocab, p));
     out.grammar = common_grammar(
         p.grammar_prefill ? COMMON_GRAMMAR_TYPE_TOOL_CALLS : COMMON_GRAMMAR_TYPE_USER, p.grammar);
     out.grammar_lazy = p.grammar_lazy;
-    if (p.grammar_prefill && p.generation_prompt != nullptr) {
-        for (llama_token id : common_tokenize(model->vocab, p.generation_prompt, false, true)) {
-            if (llama_vocab_is_eog(model->vocab, id)) {
-                throw std::runtime_error("the generation prompt holds an end token");
-            }
-        }
-    }
     for (int32_t i = 0; i < p.n_triggers; i++) {
         common_grammar_trigger trigger;
         trigger.type = static_cast<common_grammar_trigger_type>(p.trigger_types[i]);
         trigger.value = p.trigger_values[i];
         trigger.token = p.trigger_tokens[i];
+        check_trigger(trigger);
         out.grammar_triggers.push_back(trigger);
     }
     for (int32_t i = 0; i < p.n_preserved; i++) {
