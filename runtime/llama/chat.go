@@ -62,6 +62,9 @@ const (
 // model has none, Info().Explicit is false. Errors: Invalid, Template, Closed, Missing.
 func NewChat(m *Model, template string) (*Chat, error) {
 	const op = "chat"
+	if m == nil {
+		return nil, fail(op, Invalid, "NewChatTemplate needs no model", "no model")
+	}
 	if err := checkTemplate(op, template); err != nil {
 		return nil, err
 	}

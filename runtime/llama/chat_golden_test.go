@@ -135,7 +135,10 @@ func TestChatGolden(t *testing.T) {
 	names := append([]string{"smollm2:135m", "gemma3:270m"}, PinnedTemplates()...)
 	var compared, refused atomic.Int32
 	t.Run("all", func(t *testing.T) {
-		for _, name := range names {
+		for i, name := range names {
+			if sanitized && i%12 != 0 {
+				continue // the sanitizers make it slow, and see the same code each time
+			}
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				model, template := smol, ""
@@ -161,8 +164,7 @@ func TestChatGolden(t *testing.T) {
 			})
 		}
 	})
-	t.Logf("%d templates, %d renderings equal, %d refusals", len(names), compared.Load(),
-		refused.Load())
+	t.Logf("%d renderings equal, %d refusals", compared.Load(), refused.Load())
 }
 
 func pinned(t testing.TB, name string) string {

@@ -43,6 +43,8 @@ func TestChatOfModels(t *testing.T) {
 	require.False(t, c.Info().Explicit, "upstream's ChatML stands in, and we say so")
 	require.ErrorIs(t, gemma.Close(), InUse)
 	require.NoError(t, c.Close())
+	_, err = NewChat(nil, "")
+	require.ErrorIs(t, err, Invalid)
 }
 
 func TestChatClose(t *testing.T) {
@@ -101,7 +103,8 @@ func TestChatTemplateErrors(t *testing.T) {
 func TestG9HostileTemplates(t *testing.T) {
 	t.Parallel()
 	rep := strings.Repeat
-	const deep, memory, endless = "nests more than", "too much memory", "recurses without end"
+	const deep, memory = "nests more than", "too much memory"
+	const endless = "recurses without end|takes too long" // the second on a slow machine
 	double := "{% set n = namespace(s='a') %}{% for i in range(64) %}" +
 		"{% set n.s = n.s ~ n.s %}{% endfor %}"
 	chain := "{% set n = namespace(x=1) %}{% for i in range(10000000) %}" +
@@ -127,7 +130,7 @@ func TestG9HostileTemplates(t *testing.T) {
 			t.Parallel()
 			_, err := NewChatTemplate(ChatTemplate{Text: tt.text})
 			require.ErrorIs(t, err, Template)
-			require.ErrorContains(t, err, tt.want)
+			require.Regexp(t, tt.want, err.Error())
 		})
 	}
 }

@@ -30,7 +30,8 @@ func (s schemas) any(depth int) object {
 
 func (s schemas) object(depth int) object {
 	properties, required := object{}, []string{}
-	for _, name := range []string{"name", "größe", "a b", "id", "tags", "n1"}[s.IntN(3):][:1+s.IntN(3)] {
+	names := []string{"name", "größe", "a b", "id", "tags", "n1"}[s.IntN(3):]
+	for _, name := range names[:1+s.IntN(3)] {
 		properties[name] = s.any(depth)
 		if s.IntN(4) > 0 {
 			required = append(required, name)
@@ -153,6 +154,9 @@ func newWriter(t *testing.T, m *llama.Model, schema []byte, seed uint32) writer 
 	t.Helper()
 	grammar, err := llama.SchemaToGrammar(schema)
 	require.NoError(t, err, "%s", schema)
+	missing, err := llama.SchemaGaps(schema)
+	require.NoError(t, err)
+	require.Empty(t, missing, "%s", schema)
 	p := llama.DefaultSampler()
 	p.Seed, p.Temperature, p.TopK = seed, 0.7, 40
 	p.Grammar = llama.Grammar{Text: grammar}

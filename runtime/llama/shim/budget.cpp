@@ -138,8 +138,31 @@ bool nr_bounded(nr_error * err, int32_t code, const std::function<void()> & fn) 
     return j.done;
 }
 
+// All forms are replaced, since the address sanitizer brings its own of each.
 void * operator new(std::size_t size) { return allocate(size); }
+
+void * operator new[](std::size_t size) { return allocate(size); }
+
+void * operator new(std::size_t size, const std::nothrow_t &) noexcept {
+    try {
+        return allocate(size);
+    } catch (const std::bad_alloc &) {
+        return nullptr;
+    }
+}
+
+void * operator new[](std::size_t size, const std::nothrow_t & tag) noexcept {
+    return operator new(size, tag);
+}
 
 void operator delete(void * p) noexcept { release(p); }
 
+void operator delete[](void * p) noexcept { release(p); }
+
 void operator delete(void * p, std::size_t) noexcept { release(p); }
+
+void operator delete[](void * p, std::size_t) noexcept { release(p); }
+
+void operator delete(void * p, const std::nothrow_t &) noexcept { release(p); }
+
+void operator delete[](void * p, const std::nothrow_t &) noexcept { release(p); }

@@ -19,7 +19,7 @@
 
 constexpr int64_t nr_memory_bytes = int64_t{256} << 20;
 constexpr size_t nr_stack_bytes = size_t{256} << 20;
-constexpr size_t nr_recursion_bytes = size_t{16} << 20; // of the stack, while allocating
+constexpr size_t nr_recursion_bytes = size_t{8} << 20; // of the stack, while allocating
 constexpr std::chrono::seconds nr_time_limit{10};
 
 // An error that names its own code.

@@ -12,8 +12,8 @@ extern "C" {
 
 typedef struct nr_chat nr_chat;
 
-// Reads a chat template: the given text, or the model's own where size is 0. bos and eos (NUL-ended)
-// are used where model is NULL. nr_chat_free frees it, before its model.
+// Reads a chat template: the given text, or the model's own where size is 0. bos and eos, each
+// NUL-ended, are used where model is NULL. nr_chat_free frees it, before its model.
 NR_API nr_chat * nr_chat_new(const nr_model * model, const char * text, size_t size,
                              const char * bos, const char * eos, nr_error * err);
 NR_API void nr_chat_free(nr_chat * chat);

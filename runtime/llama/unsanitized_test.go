@@ -1,0 +1,6 @@
+//go:build !race && !asan
+
+package llama
+
+// sanitized says that a sanitizer slows everything down.
+const sanitized = false
