@@ -113,6 +113,9 @@ func (c *counter) add(e event) {
 	case "build-output":
 		_, _ = io.WriteString(c.out, e.Output)
 	case "output":
+		if strings.HasPrefix(e.Output, "=== ") {
+			return // the runner's own steps: RUN, PAUSE, CONT, NAME
+		}
 		c.text[id] = clip(c.text[id] + e.Output)
 	case "pass", "fail", "skip":
 		if e.Test == "" {
