@@ -116,7 +116,7 @@ func (c *ChatParser) write(text string) {
 }
 
 // Finish says that the answer is complete, and returns it and what had not been told yet. Where it
-// does not parse, the error is Parse, and the text after what was told is told as content.
+// does not parse, the error is Parse and the Content of the message is the text as it is.
 func (c *ChatParser) Finish() (ChatMessage, ChatDelta, error) {
 	if err := c.enter("parse"); err != nil {
 		return ChatMessage{}, ChatDelta{}, err
