@@ -13,6 +13,10 @@
 #include <regex>
 #include <stdexcept>
 
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized" // in <regex>, with the address sanitizer
+#endif
+
 struct nr_sampler {
     const nr_model * model;
     common_sampler * chain;              // NULL when greedy
