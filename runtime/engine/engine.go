@@ -4,15 +4,19 @@
 // prefix that the last one left. It must not know HTTP, the control layer or where models come
 // from.
 //
-// Lock order: Engine.mu, then Engine.chatMu; neither is held while the model computes.
+// A reader that does not take its chunks holds up the owner, and with it the requests that wait:
+// the owner runs ahead by at most chunksAhead. What ends such a request is its deadline, its ctx,
+// or Close; a caller that cannot promise to read sets a deadline.
+//
+// Locks: queue.mu and Engine.chatMu are never held together, nor while the model computes.
 package engine
 
 import (
 	"context"
 	"errors"
 	"log/slog"
+	"runtime"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/norion/norion/runtime/infer"
@@ -35,46 +39,13 @@ type Engine struct {
 	chatMu sync.Mutex
 	chat   *llama.Chat // nil without a template
 
-	mu     sync.RWMutex
-	closed bool
-	queue  chan *task
+	queue *queue
 }
-
-// task is one visit to the owner goroutine. Whoever takes it first has it: the owner, which then
-// runs it to its end, or its caller, which thereby gives up waiting.
-type task struct {
-	ctx       context.Context
-	submitted time.Time
-	taken     atomic.Bool
-	run       func(*worker)
-}
-
-// take claims the task; false means that the other side has it.
-func (t *task) take() bool { return t.taken.CompareAndSwap(false, true) }
 
 var _ infer.Backend = (*Engine)(nil)
 
 // Info describes the model and this engine.
 func (e *Engine) Info() infer.Info { return e.info }
-
-// submit queues a task. Its run is called at most once, and only when submit returns nil.
-func (e *Engine) submit(t *task) error {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	if e.closed {
-		return errClosed
-	}
-	t.submitted = time.Now()
-	select {
-	case e.queue <- t:
-		return nil
-	default:
-		return &infer.Error{
-			Op: "submit", Kind: infer.KindBusy, Hint: "try again when a request has ended",
-			Err: errors.New("the queue is full"),
-		}
-	}
-}
 
 // bind derives the context of one request: it ends with the caller's, with the engine, or at the
 // deadline.
@@ -100,6 +71,9 @@ func (e *Engine) call(ctx context.Context, op string, deadline time.Time,
 ) error {
 	ctx, cancel := e.bind(ctx, deadline)
 	defer cancel(context.Canceled)
+	if ctx.Err() != nil {
+		return ended(op, ctx)
+	}
 	done := make(chan error, 1)
 	t := &task{ctx: ctx}
 	t.run = func(w *worker) {
@@ -114,41 +88,38 @@ func (e *Engine) call(ctx context.Context, op string, deadline time.Time,
 		}
 		done <- fail(op, err)
 	}
-	if err := e.submit(t); err != nil {
+	if err := e.queue.push(t); err != nil {
 		return err
 	}
 	select {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
-		if t.take() {
+		if e.queue.takeBack(t) {
 			return ended(op, ctx)
 		}
 		return <-done // it runs, and ends by itself
 	}
 }
 
-// Close ends running and waiting requests with KindClosed and frees the model. It returns when
-// everything is freed; a second call returns the same result.
+// Close ends running and waiting requests with KindClosed and frees the model. It waits for no
+// reader: a loop over an answer may call it. It returns when everything is freed; a second call
+// returns the same result.
 func (e *Engine) Close() error {
 	e.end(errClosed)
-	e.mu.Lock()
-	if !e.closed {
-		e.closed = true
-		close(e.queue)
-	}
-	e.mu.Unlock()
+	e.queue.close()
 	<-e.done
 	return e.result
 }
 
-// own is the owner goroutine: it alone uses the worker's context.
+// own is the owner goroutine: it alone uses the worker's context. It stays on one thread of the
+// system, since OpenMP keeps a team of compute threads for each thread that it was called from.
 func (e *Engine) own(w *worker) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	defer close(e.done)
-	for t := range e.queue {
-		if t.take() {
-			t.run(w)
-		}
+	for t := e.queue.pop(); t != nil; t = e.queue.pop() {
+		t.run(w)
 	}
 	e.result = e.free(w)
 }
@@ -173,6 +144,10 @@ func (e *Engine) free(w *worker) error {
 func (e *Engine) Tokenize(ctx context.Context, text string, o infer.TokenizeOptions) (
 	[]infer.Token, error,
 ) {
+	if err := e.queue.enter(); err != nil {
+		return nil, err
+	}
+	defer e.queue.leave()
 	if err := ctx.Err(); err != nil {
 		return nil, ended("tokenize", ctx)
 	}

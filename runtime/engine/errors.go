@@ -71,7 +71,11 @@ func ended(op string, ctx context.Context) error {
 	if e, ok := errors.AsType[*infer.Error](cause); ok {
 		return e
 	}
-	return &infer.Error{Op: op, Kind: kindOfContext(cause), Err: cause}
+	kind := infer.KindCanceled // whatever cause the caller gave for it
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		kind = infer.KindDeadline
+	}
+	return &infer.Error{Op: op, Kind: kind, Err: cause}
 }
 
 var errClosed = &infer.Error{

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -16,13 +17,8 @@ import (
 // chunksAhead is how many chunks the model may be ahead of a slow reader.
 const chunksAhead = 32
 
-// item is what the owner goroutine sends to the reader of one generation.
-type item struct {
-	chunk infer.Chunk
-	err   error
-}
-
-// generation is one request on its way: prepared by the caller, run by the owner.
+// generation is one request on its way: prepared by the caller, run by the owner. Who has its task
+// frees its sampler and parser: the owner after its run, or the caller that took the task back.
 type generation struct {
 	e       *Engine
 	r       *infer.Request
@@ -35,8 +31,10 @@ type generation struct {
 	parser  *llama.ChatParser // nil: the text is the content
 	shown   map[llama.Token]bool
 	text    *textStream
-	begun   chan struct{} // closed when the owner begins
-	out     chan item     // closed by the owner, or by the reader when it took the task back
+	begun   chan struct{}    // closed when the owner begins
+	out     chan infer.Chunk // closed by the owner, or by the reader when it took the task back
+	final   infer.Chunk      // closes the answer; read after out is closed
+	err     error            // in its place
 
 	answer  strings.Builder // content so far, when there is no parser
 	usage   infer.Usage
@@ -56,85 +54,121 @@ func (e *Engine) Generate(ctx context.Context, r infer.Request) iter.Seq2[infer.
 			return
 		}
 		defer g.finish()
-		g.task.ctx, g.task.run = g.ctx, g.run
-		if err := e.submit(&g.task); err != nil {
-			g.task.take()
-			close(g.out)
+		if err := g.submit(); err != nil {
 			yield(infer.Chunk{}, err)
 			return
 		}
-		if !g.await() {
-			yield(infer.Chunk{}, ended("generate", g.ctx))
-			return
-		}
-		for it := range g.out {
-			if !yield(it.chunk, it.err) || it.err != nil {
+		for c := range g.out {
+			if !yield(c, nil) {
 				return
 			}
 		}
+		yield(g.final, g.err)
 	}
 }
 
-// await waits until the owner has begun. False means that the request ended in the queue.
-func (g *generation) await() bool {
+// submit queues the generation and waits until the owner has begun. An error means that it never
+// will.
+func (g *generation) submit() error {
+	g.task.ctx, g.task.run, g.task.priority = g.ctx, g.run, g.r.Priority
+	q := g.e.queue
+	if err := q.push(&g.task); err != nil {
+		g.free()
+		close(g.out)
+		return err
+	}
 	select {
 	case <-g.begun:
-		return true
+		return nil
 	case <-g.ctx.Done():
-		if !g.task.take() {
-			return true
+		if !q.takeBack(&g.task) {
+			return nil
 		}
+		g.free()
 		close(g.out)
-		return false
+		return ended("generate", g.ctx)
 	}
 }
 
-// prepare does all that needs no context, on the caller's goroutine.
+// prepare does all that needs no context, on the caller's goroutine. What it returns is inside the
+// queue until free.
 func (e *Engine) prepare(ctx context.Context, r *infer.Request) (*generation, error) {
 	if err := r.Validate(); err != nil {
 		return nil, err
 	}
-	if !e.info.Abilities.Generate {
-		return nil, &infer.Error{
-			Op: "generate", Kind: infer.KindUnsupported, Hint: "use it for embeddings",
-			Err: errors.New("this model does not generate text"),
-		}
+	if err := e.queue.enter(); err != nil {
+		return nil, err
 	}
-	if r.KV.Scope != "" || r.KV.Deterministic {
-		return nil, &infer.Error{
-			Op: "generate", Kind: infer.KindUnsupported, Field: "kv",
-			Err: errors.New("scopes and deterministic mode are not there yet"),
-		}
+	g := &generation{
+		e: e, r: r, begun: make(chan struct{}), out: make(chan infer.Chunk, chunksAhead),
 	}
-	g := &generation{e: e, r: r, begun: make(chan struct{}), out: make(chan item, chunksAhead)}
+	if err := g.prepare(ctx); err != nil {
+		g.free()
+		return nil, err
+	}
+	g.ctx, g.cancel = e.bind(ctx, r.Deadline)
+	return g, nil
+}
+
+func (g *generation) prepare(ctx context.Context) error {
+	e, r := g.e, g.r
+	if ctx.Err() != nil {
+		return ended("generate", ctx)
+	}
+	if err := e.able(r); err != nil {
+		return err
+	}
 	p := samplerParams(&r.Sampling, e.bounded)
 	p.IgnoreEOS = r.IgnoreEOS
-	if p.Seed == 0 {
+	if p.Seed == 0 || p.Seed == math.MaxUint32 {
 		p.Seed = drawSeed()
 	}
 	stops := slices.Clone(r.Stop)
 	if err := g.readPrompt(&p, &stops); err != nil {
-		return nil, err
+		return err
 	}
 	if err := g.fit(); err != nil {
-		return nil, errors.Join(err, g.closeParser())
+		return err
 	}
-	sampler, err := e.model.NewSampler(p)
-	if err != nil {
-		return nil, errors.Join(fail("generate", err), g.closeParser())
+	var err error
+	if g.sampler, err = e.model.NewSampler(p); err != nil {
+		return fail("generate", err)
 	}
-	g.sampler = sampler
 	if looksBack(&p) {
 		for _, t := range g.tokens {
-			if err := sampler.Accept(t, false); err != nil {
-				return nil, errors.Join(fail("generate", err), sampler.Close(), g.closeParser())
+			if err := g.sampler.Accept(t, false); err != nil {
+				return fail("generate", err)
 			}
 		}
 	}
 	g.r.Sampling.Seed = p.Seed
 	g.text = newTextStream(stops)
-	g.ctx, g.cancel = e.bind(ctx, r.Deadline)
-	return g, nil
+	return nil
+}
+
+// able refuses what this model or this engine cannot do.
+func (e *Engine) able(r *infer.Request) error {
+	if !e.info.Abilities.Generate {
+		return &infer.Error{
+			Op: "generate", Kind: infer.KindUnsupported, Hint: "use it for embeddings",
+			Err: errors.New("this model does not generate text"),
+		}
+	}
+	if r.KV.Scope != "" || r.KV.Deterministic {
+		return &infer.Error{
+			Op: "generate", Kind: infer.KindUnsupported, Field: "kv",
+			Err: errors.New("scopes and deterministic mode are not there yet"),
+		}
+	}
+	for id := range r.Sampling.LogitBias {
+		if int(id) >= e.info.Vocabulary {
+			return &infer.Error{
+				Op: "generate", Kind: infer.KindInvalid, Field: "logit_bias",
+				Err: fmt.Errorf("token %d is outside the vocabulary", id),
+			}
+		}
+	}
+	return nil
 }
 
 // fit refuses a prompt and answer that the context has no room for.
@@ -161,47 +195,55 @@ func (g *generation) fit() error {
 	}
 }
 
-// finish ends a generation from the reader's side: it stops the owner, waits until it lets go,
-// and frees what was prepared.
+// finish ends a generation from the reader's side: it stops the owner and waits until it lets go.
 func (g *generation) finish() {
 	g.cancel(context.Canceled)
 	for range g.out { //nolint:revive // the owner closes it
 	}
-	if err := errors.Join(g.sampler.Close(), g.closeParser()); err != nil {
-		g.e.log.Error("a generation was not freed", "error", err)
-	}
 }
 
-func (g *generation) closeParser() error {
-	if g.parser == nil {
-		return nil
+// free frees what was prepared.
+func (g *generation) free() {
+	defer g.e.queue.leave()
+	var err error
+	if g.sampler != nil {
+		err = g.sampler.Close()
 	}
-	return g.parser.Close()
+	if g.parser != nil {
+		err = errors.Join(err, g.parser.Close())
+	}
+	if err != nil {
+		g.e.log.Error("a generation was not freed", "error", err)
+	}
 }
 
 // run is the owner's part: prompt, then token after token, then the end.
 func (g *generation) run(w *worker) {
 	defer close(g.out)
+	defer g.free()
 	close(g.begun)
 	g.usage.Timings.Queue = time.Since(g.task.submitted)
 	stop := w.abortOn(g.ctx)
 	final, err := g.steps(w)
 	stop()
-	if err != nil {
-		w.resync()
-		if g.ctx.Err() != nil {
-			err = ended("generate", g.ctx)
-		}
-		g.sendError(fail("generate", err))
+	if err == nil {
+		g.final = infer.Chunk{Final: final, Tokens: g.unsent}
 		return
 	}
-	g.send(infer.Chunk{Final: final, Tokens: g.unsent})
+	w.resync()
+	if g.ctx.Err() != nil {
+		err = ended("generate", g.ctx)
+	}
+	g.err = fail("generate", err)
 }
 
 // steps runs the model until the answer ends.
 func (g *generation) steps(w *worker) (*infer.Final, error) {
 	begin := time.Now()
 	reused := 0
+	if g.ctx.Err() != nil { // before the cache is cut for nothing
+		return nil, context.Cause(g.ctx)
+	}
 	if g.r.KV.NoReuse {
 		w.forget()
 	} else {
@@ -377,18 +419,16 @@ func (g *generation) concludeParser(final *infer.Final, chunk *infer.Chunk) erro
 	return nil
 }
 
-// send hands a chunk to the reader; false means that nobody waits for it any more.
+// send hands a chunk to the reader; false means that the request has ended while the reader was
+// too slow.
 func (g *generation) send(c infer.Chunk) bool {
 	select {
-	case g.out <- item{chunk: c}:
+	case g.out <- c:
 		return true
 	case <-g.ctx.Done():
 		return false
 	}
 }
-
-// sendError hands the last item to the reader. There is always room or a reader that drains.
-func (g *generation) sendError(err error) { g.out <- item{err: err} }
 
 // logprob asks for the probability of the chosen token and of its rivals.
 func (g *generation) logprob(w *worker, p *llama.Pick) (infer.Logprob, error) {

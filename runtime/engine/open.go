@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,10 +49,7 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	}
 	e := &Engine{
 		log: o.Logger, model: model, bounded: plan.ContextTokens, done: make(chan struct{}),
-		queue: make(chan *task, o.QueueMax),
-	}
-	if o.QueueMax == 0 {
-		e.queue = make(chan *task, QueueDefault)
+		queue: newQueue(cmp.Or(o.QueueMax, QueueDefault)),
 	}
 	c, err := e.prepareContext(&o, plan)
 	if err == nil {

@@ -18,6 +18,10 @@ func (e *Engine) Score(ctx context.Context, r infer.ScoreRequest) (infer.Scores,
 	if err := r.Validate(); err != nil {
 		return infer.Scores{}, err
 	}
+	if err := e.queue.enter(); err != nil {
+		return infer.Scores{}, err
+	}
+	defer e.queue.leave()
 	if !e.info.Abilities.Score {
 		return infer.Scores{}, &infer.Error{Op: op, Kind: infer.KindUnsupported}
 	}
@@ -52,7 +56,10 @@ func (e *Engine) Score(ctx context.Context, r infer.ScoreRequest) (infer.Scores,
 		out.Usage.Timings.Prefill = time.Since(begin)
 		return nil
 	})
-	return out, err
+	if err != nil {
+		return infer.Scores{}, err
+	}
+	return out, nil
 }
 
 // score computes tokens and collects the log-probabilities of those from index from on.
