@@ -31,12 +31,13 @@ const childVar = "NORION_LLAMA_TEST_CHILD"
 // children are the functions that a test runs in a process of its own, because a defect there
 // would end the process or because it looks at the process's own standard error.
 var children = map[string]func(args []string) error{
-	"forged states":    forgedStates,
-	"bad memory calls": badMemoryCalls,
-	"bad grammars":     badGrammarErrors,
-	"left grammars":    leftGrammars,
-	"load refusals":    loadRefusals,
-	"odd contexts":     oddContexts,
+	"forged states":      forgedStates,
+	"bad memory calls":   badMemoryCalls,
+	"bad grammars":       badGrammarErrors,
+	"left grammars":      leftGrammars,
+	"load refusals":      loadRefusals,
+	"odd contexts":       oddContexts,
+	"failed allocations": failedAllocations,
 }
 
 // TestMain closes what the tests share and collects twice, so that the address sanitizer sees as

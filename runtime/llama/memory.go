@@ -240,14 +240,18 @@ func (c *Context) StateSize(seq Seq, flags StateFlags) (int, error) {
 		return 0, err
 	}
 	defer c.leave()
-	return c.sizeOf(seq, flags), nil
+	return c.sizeOf("state size", seq, flags)
 }
 
-func (c *Context) sizeOf(seq Seq, flags StateFlags) int {
+func (c *Context) sizeOf(op string, seq Seq, flags StateFlags) (int, error) {
 	if seqPosMax(c.h, seq) < 0 {
-		return 0
+		return 0, nil
 	}
-	return stateSize(c.h, seq, flags)
+	n := stateSize(c.h, seq, flags)
+	if n == 0 {
+		return 0, fail(op, Memory, hints[Memory], "the state could not be measured")
+	}
+	return n, nil
 }
 
 // StateGet copies the state of a sequence into dst and returns the bytes written. The bytes name
@@ -258,7 +262,11 @@ func (c *Context) StateGet(seq Seq, dst []byte, flags StateFlags) (int, error) {
 		return 0, err
 	}
 	defer c.leave()
-	if need := c.sizeOf(seq, flags); len(dst) < need || need == 0 {
+	need, err := c.sizeOf(op, seq, flags)
+	if err != nil {
+		return 0, err
+	}
+	if len(dst) < need || need == 0 {
 		return 0, fail(op, Invalid, "ask StateSize", "room for %d bytes, need %d", len(dst), need)
 	}
 	n := stateGet(c.h, seq, dst, flags)

@@ -50,6 +50,9 @@ func nativeStart(minLevel int32) error {
 	return nil
 }
 
+// failAllocation lets an allocation of C++ on this thread fail, once, after n others. For tests.
+func failAllocation(n int) { C.nr_test_fail_alloc(C.int64_t(n)) }
+
 // lastError turns the error that C filled into a Go one.
 func lastError(op string, e *C.nr_error) error {
 	return native(op, int32(e.code), C.GoString(&e.text[0]))

@@ -26,6 +26,7 @@ struct budget {
     uint64_t count = 0;
     std::chrono::steady_clock::time_point deadline;
     const char * spent = nullptr; // the reason, once a limit was met
+    int64_t left = INT64_MAX;     // allocations until one fails, for tests
 
     void charge(size_t size);
 };
@@ -43,6 +44,9 @@ size_t block_size(void * p) {
 }
 
 void budget::charge(size_t size) {
+    if (left-- == 0) {
+        throw std::bad_alloc();
+    }
     const char * here = static_cast<const char *>(__builtin_frame_address(0));
     size_t depth = here < stack ? static_cast<size_t>(stack - here) : 0;
     if (spent == nullptr) {
@@ -136,6 +140,14 @@ bool nr_bounded(nr_error * err, int32_t code, const std::function<void()> & fn) 
     }
     pthread_join(thread, nullptr);
     return j.done;
+}
+
+void nr_test_fail_alloc(int64_t n) {
+    static thread_local budget counted;
+    counted = {};
+    counted.deadline = std::chrono::steady_clock::time_point::max();
+    counted.left = n;
+    active = n < 0 ? nullptr : &counted;
 }
 
 // All forms are replaced, since the address sanitizer brings its own of each.

@@ -60,6 +60,9 @@ NR_API const char * nr_version(void);     // llama.cpp's version
 NR_API const char * nr_commit(void);      // the commit it was built from
 NR_API const char * nr_system_info(void); // CPU features compiled in and used
 
+// For tests: lets the allocation of this thread after the next n fail, once. Negative ends it.
+NR_API void nr_test_fail_alloc(int64_t n);
+
 typedef struct nr_device {
     char name[64];
     char description[128];

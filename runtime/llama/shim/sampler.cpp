@@ -1,6 +1,10 @@
 // sampler.cpp chooses tokens. It wraps upstream's common sampler, which checks a grammar against
 // the chosen token first and against the whole vocabulary only on a miss, and takes the greedy
 // choice in one pass over the logits where nothing else is asked for.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized" // in <regex>, with the address sanitizer
+#endif
+
 #include "internal.h"
 
 #include "common.h"
@@ -12,10 +16,6 @@
 #include <cmath>
 #include <regex>
 #include <stdexcept>
-
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized" // in <regex>, with the address sanitizer
-#endif
 
 struct nr_sampler {
     const nr_model * model;
