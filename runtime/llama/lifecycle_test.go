@@ -102,9 +102,12 @@ func usesAfterClose(m made) map[string]func() error {
 			_, err := m.model.Detokenize([]llama.Token{4}, false, false)
 			return err
 		},
-		"Model.LoadLora":    func() error { _, err := m.model.LoadLora("x"); return err },
-		"Model.NewContext":  func() error { _, err := m.model.NewContext(small()); return err },
-		"Model.NewSampler":  func() error { _, err := m.model.NewSampler(llama.DefaultSampler()); return err },
+		"Model.LoadLora":   func() error { _, err := m.model.LoadLora("x"); return err },
+		"Model.NewContext": func() error { _, err := m.model.NewContext(small()); return err },
+		"Model.NewSampler": func() error {
+			_, err := m.model.NewSampler(llama.DefaultSampler())
+			return err
+		},
 		"Model.Tokenize":    func() error { _, err := m.model.Tokenize("a", true, true); return err },
 		"Context.Attach":    func() error { return c.Attach(nil, nil) },
 		"Context.Clear":     c.Clear,

@@ -71,10 +71,13 @@ func TestR6ProgressPanics(t *testing.T) {
 // panicHandler counts lines and panics at each.
 type panicHandler struct{ lines *atomic.Int64 }
 
-func (h panicHandler) Enabled(context.Context, slog.Level) bool  { return true }
-func (h panicHandler) WithAttrs([]slog.Attr) slog.Handler        { return h }
-func (h panicHandler) WithGroup(string) slog.Handler             { return h }
-func (h panicHandler) Handle(context.Context, slog.Record) error { h.lines.Add(1); panic("handler") }
+func (h panicHandler) Enabled(context.Context, slog.Level) bool { return true }
+func (h panicHandler) WithAttrs([]slog.Attr) slog.Handler       { return h }
+func (h panicHandler) WithGroup(string) slog.Handler            { return h }
+func (h panicHandler) Handle(context.Context, slog.Record) error {
+	h.lines.Add(1)
+	panic("handler")
+}
 
 // TestR6LogHandlerPanics also computes, since lines come from the middle of everything.
 func TestR6LogHandlerPanics(t *testing.T) {
@@ -167,6 +170,10 @@ func loadRefusals(args []string) error {
 
 func TestModelParamsRefused(t *testing.T) {
 	ok := tinyFile(t)
+	overrides := make([]llama.BufferOverride, llama.OverridesMax+1)
+	override := func(pattern, buffer string) []llama.BufferOverride {
+		return []llama.BufferOverride{{Pattern: pattern, Buffer: buffer}}
+	}
 	for name, p := range map[string]llama.ModelParams{
 		"no path": {}, "an empty path": {Paths: []string{""}},
 		"a NUL":          {Paths: []string{ok + "\x00.gguf"}},
@@ -179,8 +186,8 @@ func TestModelParamsRefused(t *testing.T) {
 		"devices":        {Paths: []string{ok}, Devices: make([]string, llama.DevicesMax+1)},
 		"split share":    {Paths: []string{ok}, TensorSplit: []float32{-1}},
 		"split NaN":      {Paths: []string{ok}, TensorSplit: []float32{float32(math.NaN())}},
-		"overrides":      {Paths: []string{ok}, Overrides: make([]llama.BufferOverride, llama.OverridesMax+1)},
-		"override NUL":   {Paths: []string{ok}, Overrides: []llama.BufferOverride{{Pattern: "a\x00"}}},
+		"overrides":      {Paths: []string{ok}, Overrides: overrides},
+		"override NUL":   {Paths: []string{ok}, Overrides: override("a\x00", "")},
 		"device NUL":     {Paths: []string{ok}, Devices: []string{"CPU\x00"}},
 		"many shares":    {Paths: []string{ok}, TensorSplit: make([]float32, llama.DevicesMax+1)},
 		"negative GPU":   {Paths: []string{ok}, MainGPU: -1},
@@ -191,8 +198,8 @@ func TestModelParamsRefused(t *testing.T) {
 	}
 	for name, p := range map[string]llama.ModelParams{
 		"unknown device": {Paths: []string{ok}, Devices: []string{"no-such"}},
-		"unknown buffer": {Paths: []string{ok}, Overrides: []llama.BufferOverride{{Pattern: ".", Buffer: "no"}}},
-		"bad pattern":    {Paths: []string{ok}, Overrides: []llama.BufferOverride{{Pattern: "(", Buffer: "CPU"}}},
+		"unknown buffer": {Paths: []string{ok}, Overrides: override(".", "no")},
+		"bad pattern":    {Paths: []string{ok}, Overrides: override("(", "CPU")},
 	} {
 		_, err := llama.LoadModel(t.Context(), p)
 		requireCode(t, llama.Load, err, name)
@@ -263,28 +270,30 @@ var oddParams = map[string]llama.ContextParams{
 	"more seqs than batch": {
 		Sequences: 64, Batch: 4, MicroBatch: 2,
 	},
-	"many outputs":         {Outputs: 1000, Batch: 64},
-	"q4_0 keys":            {TypeK: "q4_0"},
-	"q4_0, no flash":       {TypeK: "q4_0", TypeV: "q4_0", Flash: llama.FlashOff},
-	"iq4_nl":               {TypeK: "iq4_nl", TypeV: "iq4_nl"},
-	"f32":                  {TypeK: "f32", TypeV: "f32"},
-	"bf16":                 {TypeK: "bf16", TypeV: "bf16"},
-	"mixed":                {TypeK: "q8_0", TypeV: "f16"},
-	"unknown type":         {TypeK: "q2_K"},
-	"flash on":             {Flash: llama.FlashOn},
-	"full attention":       {Attention: llama.AttentionFull},
-	"vectors":              {Embeddings: true},
-	"vectors, one output":  {Embeddings: true, Outputs: 1},
-	"mean":                 {Embeddings: true, Pooling: llama.PoolingMean},
-	"cls":                  {Embeddings: true, Pooling: llama.PoolingCLS},
-	"last":                 {Embeddings: true, Pooling: llama.PoolingLast},
-	"none":                 {Embeddings: true, Pooling: llama.PoolingNone},
-	"rank":                 {Embeddings: true, Pooling: llama.PoolingRank},
-	"rank, no vectors":     {Pooling: llama.PoolingRank},
-	"mean, no vectors":     {Pooling: llama.PoolingMean},
-	"mean, full attention": {Embeddings: true, Pooling: llama.PoolingMean, Attention: llama.AttentionFull},
-	"rope":                 {RopeFreqBase: 1e6, RopeFreqScale: 0.25},
-	"many threads":         {Threads: llama.ThreadsMax},
-	"too many threads":     {Threads: llama.ThreadsMax + 1},
-	"small window":         {SmallWindow: true},
+	"many outputs":        {Outputs: 1000, Batch: 64},
+	"q4_0 keys":           {TypeK: "q4_0"},
+	"q4_0, no flash":      {TypeK: "q4_0", TypeV: "q4_0", Flash: llama.FlashOff},
+	"iq4_nl":              {TypeK: "iq4_nl", TypeV: "iq4_nl"},
+	"f32":                 {TypeK: "f32", TypeV: "f32"},
+	"bf16":                {TypeK: "bf16", TypeV: "bf16"},
+	"mixed":               {TypeK: "q8_0", TypeV: "f16"},
+	"unknown type":        {TypeK: "q2_K"},
+	"flash on":            {Flash: llama.FlashOn},
+	"full attention":      {Attention: llama.AttentionFull},
+	"vectors":             {Embeddings: true},
+	"vectors, one output": {Embeddings: true, Outputs: 1},
+	"mean":                {Embeddings: true, Pooling: llama.PoolingMean},
+	"cls":                 {Embeddings: true, Pooling: llama.PoolingCLS},
+	"last":                {Embeddings: true, Pooling: llama.PoolingLast},
+	"none":                {Embeddings: true, Pooling: llama.PoolingNone},
+	"rank":                {Embeddings: true, Pooling: llama.PoolingRank},
+	"rank, no vectors":    {Pooling: llama.PoolingRank},
+	"mean, no vectors":    {Pooling: llama.PoolingMean},
+	"mean, full attention": {
+		Embeddings: true, Pooling: llama.PoolingMean, Attention: llama.AttentionFull,
+	},
+	"rope":             {RopeFreqBase: 1e6, RopeFreqScale: 0.25},
+	"many threads":     {Threads: llama.ThreadsMax},
+	"too many threads": {Threads: llama.ThreadsMax + 1},
+	"small window":     {SmallWindow: true},
 }

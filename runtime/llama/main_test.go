@@ -159,14 +159,18 @@ func newSampler(t testing.TB, m *llama.Model, p llama.SamplerParams) *llama.Samp
 
 // feed decodes tokens of one sequence from a position on, with an output at the last, and returns
 // the place of that output.
-func feed(t testing.TB, c *llama.Context, seq llama.Seq, from llama.Pos, tokens ...llama.Token) int {
+func feed(t testing.TB, c *llama.Context, seq llama.Seq, from llama.Pos,
+	tokens ...llama.Token,
+) int {
 	t.Helper()
 	place := add(t, c, seq, from, tokens...)
 	require.NoError(t, c.Decode())
 	return place
 }
 
-func add(t testing.TB, c *llama.Context, seq llama.Seq, from llama.Pos, tokens ...llama.Token) int {
+func add(t testing.TB, c *llama.Context, seq llama.Seq, from llama.Pos,
+	tokens ...llama.Token,
+) int {
 	t.Helper()
 	place := -1
 	for i, token := range tokens {

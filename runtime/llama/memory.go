@@ -313,7 +313,8 @@ type MemoryUse struct {
 }
 
 // MemoryUse counts the context's and its model's buffers, on a dry load exactly as on one
-// with LoadRead; a mapped file may count more, under another name. The output buffer, Outputs x vocabulary x 4 bytes, is not in it.
+// with LoadRead; a mapped file may count more, under another name. The output buffer, Outputs x
+// vocabulary x 4 bytes, is not in it.
 func (c *Context) MemoryUse() ([]MemoryUse, error) {
 	if err := c.enter("memory"); err != nil {
 		return nil, err

@@ -163,15 +163,7 @@ func memoryActions(c *llama.Context, r *reference) map[string]func(*rapid.T) {
 		"shift": func(rt *rapid.T) {
 			s, delta := seq(rt, "seq"), llama.Pos(rapid.Int32Range(-20, 40).Draw(rt, "delta"))
 			p0, p1 := span(rt)
-			err := c.Shift(s, p0, p1, delta)
-			if p0+delta < 0 {
-				requireCode(rt, llama.Invalid, err)
-				return
-			}
-			require.NoError(rt, err)
-			for _, moved := range r.of(s, p0, p1) {
-				moved.pos += delta
-			}
+			shiftBoth(rt, c, r, s, p0, p1, delta)
 		},
 		"divide": func(rt *rapid.T) {
 			s, d := seq(rt, "seq"), rapid.IntRange(2, 5).Draw(rt, "d")
@@ -206,6 +198,18 @@ func feedBoth(rt *rapid.T, c *llama.Context, r *reference, s llama.Seq, n int) {
 	}
 	require.NoError(rt, err)
 	r.feed(s, last+1, n)
+}
+
+func shiftBoth(rt *rapid.T, c *llama.Context, r *reference, s llama.Seq, p0, p1, delta llama.Pos) {
+	err := c.Shift(s, p0, p1, delta)
+	if p0+delta < 0 {
+		requireCode(rt, llama.Invalid, err)
+		return
+	}
+	require.NoError(rt, err)
+	for _, moved := range r.of(s, p0, p1) {
+		moved.pos += delta
+	}
 }
 
 func copyBoth(rt *rapid.T, c *llama.Context, r *reference, from, to llama.Seq, p0, p1 llama.Pos) {

@@ -27,7 +27,8 @@ func stateOf(t testing.TB, c *llama.Context, seq llama.Seq) []byte {
 	return state
 }
 
-const passage = "The lighthouse stood on the rocks, and every evening its keeper climbed the stairs."
+const passage = "The lighthouse stood on the rocks, " +
+	"and every evening its keeper climbed the stairs."
 
 // equalLogits compares without printing a vocabulary.
 func equalLogits(t testing.TB, want, got []float32, about ...any) {

@@ -265,8 +265,8 @@ func (c *Context) Embedding(seq Seq, dst []float32) error {
 	return nil
 }
 
-// SetEmbeddings switches vectors on or off; what the last Decode gave is gone. While vectors are on every place
-// of a Decode is an output, so it may hold at most ContextParams.Outputs places.
+// SetEmbeddings switches vectors on or off; what the last Decode gave is gone. While vectors are
+// on every place of a Decode is an output, so it may hold at most ContextParams.Outputs places.
 func (c *Context) SetEmbeddings(on bool) error {
 	if err := c.enter("embeddings"); err != nil {
 		return err
