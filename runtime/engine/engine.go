@@ -18,7 +18,9 @@ import (
 	"runtime"
 	"sync"
 	"time"
+	"unicode/utf8"
 
+	"github.com/norion/norion/runtime/gguf"
 	"github.com/norion/norion/runtime/infer"
 	"github.com/norion/norion/runtime/llama"
 )
@@ -30,6 +32,9 @@ type Engine struct {
 	model   *llama.Model
 	loras   []*llama.Lora
 	bounded int // most tokens of prompt and answer together
+	bytes   int // most bytes of text that may be that many tokens
+	outputs int // most outputs of one step
+	pooling gguf.Pooling
 
 	life   context.Context // ends when Close begins
 	end    context.CancelCauseFunc
@@ -153,6 +158,9 @@ func (e *Engine) Tokenize(ctx context.Context, text string, o infer.TokenizeOpti
 	}
 	if len(text) > infer.PromptBytesMax {
 		return nil, &infer.Error{Op: "tokenize", Kind: infer.KindTooLong, Field: "text"}
+	}
+	if !utf8.ValidString(text) {
+		return nil, notUTF8("tokenize", "text")
 	}
 	ids, err := e.model.Tokenize(text, o.AddSpecial, o.ParseSpecial)
 	if err != nil {

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 
 	"github.com/norion/norion/runtime/gguf"
@@ -76,6 +77,25 @@ func ended(op string, ctx context.Context) error {
 		kind = infer.KindDeadline
 	}
 	return &infer.Error{Op: op, Kind: kind, Err: cause}
+}
+
+// notUTF8 refuses a text.
+func notUTF8(op, field string) error {
+	return &infer.Error{
+		Op: op, Kind: infer.KindInvalid, Field: field, Hint: "send UTF-8 text",
+		Err: errors.New("not valid UTF-8"),
+	}
+}
+
+// fits refuses a text that is too long whatever its tokens are, before the tokenizer works on it.
+func (e *Engine) fits(op, field string, bytes int) error {
+	if bytes <= e.bytes {
+		return nil
+	}
+	return &infer.Error{
+		Op: op, Kind: infer.KindTooLong, Field: field, Hint: "use a larger context (--ctx)",
+		Err: fmt.Errorf("%d bytes cannot be %d tokens", bytes, e.bounded),
+	}
 }
 
 var errClosed = &infer.Error{

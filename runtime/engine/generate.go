@@ -184,14 +184,18 @@ func (g *generation) fit() error {
 			Err: errors.New("it has no tokens"),
 		}
 	}
-	if n+g.limit <= room {
-		return nil
+	if n+g.limit > room {
+		return g.tooLong(n)
 	}
+	return nil
+}
+
+func (g *generation) tooLong(tokens int) error {
 	return &infer.Error{
 		Op: "generate", Kind: infer.KindTooLong, Field: "prompt",
 		Hint: "use a larger context (--ctx), a shorter prompt or fewer answer tokens",
 		Err: fmt.Errorf("%d prompt tokens and %d answer tokens exceed the context of %d",
-			n, g.limit, room),
+			tokens, max(g.limit, g.r.MaxTokens, 1), g.e.bounded),
 	}
 }
 
@@ -262,6 +266,10 @@ func (g *generation) steps(w *worker) (*infer.Final, error) {
 			return nil, context.Cause(g.ctx)
 		}
 		if err := w.c.Step(picks); err != nil {
+			if g.r.IgnoreEOS && g.usage.CompletionTokens > 0 && errors.Is(err, llama.BadGrammar) {
+				w.resync()
+				return g.conclude(infer.FinishStop, nil) // the grammar has come to its end
+			}
 			return nil, err
 		}
 		if g.usage.CompletionTokens == 0 {
@@ -314,7 +322,7 @@ func (g *generation) take(w *worker, p *llama.Pick) (infer.Finish, error) {
 	} else if g.usage.CompletionTokens == g.limit {
 		reason = infer.FinishLength
 	}
-	if !p.EOG || g.r.SpecialText {
+	if !p.EOG || g.shown[p.Token] || g.r.SpecialText && g.parser == nil {
 		text, met := g.text.push(g.spell(p))
 		if met {
 			reason = infer.FinishStop

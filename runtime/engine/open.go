@@ -4,13 +4,11 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"path/filepath"
 	"runtime"
 	"strings"
 
-	"github.com/norion/norion/hw/device"
 	"github.com/norion/norion/runtime/gguf"
 	"github.com/norion/norion/runtime/infer"
 	"github.com/norion/norion/runtime/llama"
@@ -48,8 +46,9 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 		return nil, fail(op, err)
 	}
 	e := &Engine{
-		log: o.Logger, model: model, bounded: plan.ContextTokens, done: make(chan struct{}),
-		queue: newQueue(cmp.Or(o.QueueMax, QueueDefault)),
+		log: o.Logger, model: model, done: make(chan struct{}),
+		bounded: plan.contextTokens, bytes: plan.contextTokens * plan.tokenBytes,
+		pooling: plan.pooling, queue: newQueue(cmp.Or(o.QueueMax, QueueDefault)),
 	}
 	c, err := e.prepareContext(&o, plan)
 	if err == nil {
@@ -58,80 +57,11 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	if err != nil {
 		return nil, fail(op, errors.Join(err, e.abandon(c)))
 	}
+	e.outputs = min(outputsMax, c.Info().Batch)
 	e.life, e.end = context.WithCancelCause(context.WithoutCancel(ctx))
-	e.describe(&o, file, c, plan.Notes)
+	e.describe(&o, file, c, plan.notes)
 	go e.own(&worker{c: c})
 	return e, nil
-}
-
-// loadPlan is what the file says about the load.
-type loadPlan struct {
-	ContextTokens int
-	Causal        bool
-	Notes         []string
-}
-
-// check refuses what cannot work before anything is allocated.
-func (o *Options) check(file *gguf.File) (loadPlan, error) {
-	if err := file.CheckModel(); err != nil {
-		return loadPlan{}, err
-	}
-	shape, err := file.Shape()
-	if err != nil {
-		return loadPlan{}, err
-	}
-	if _, err := file.Vocabulary(); err != nil {
-		return loadPlan{}, err
-	}
-	p := loadPlan{ContextTokens: o.ContextTokens, Causal: shape.Causal}
-	trained := shape.ContextLength
-	if p.ContextTokens == 0 {
-		p.ContextTokens = ContextTokensDefault
-		if trained > 0 {
-			p.ContextTokens = min(trained, ContextTokensDefault)
-		}
-	}
-	if trained > 0 && p.ContextTokens > trained {
-		p.Notes = append(p.Notes, fmt.Sprintf("the context of %d tokens is larger than the %d "+
-			"that the model was trained with: what lies beyond is unreliable",
-			p.ContextTokens, trained))
-	}
-	return p, o.checkMemory(shape, p.ContextTokens)
-}
-
-// checkMemory refuses a load whose buffers exceed the memory at hand. Mapped weights are left
-// out: the system can read them again.
-func (o *Options) checkMemory(shape gguf.Shape, tokens int) error {
-	memory, err := device.AvailableMemory()
-	if err != nil {
-		return nil //nolint:nilerr // no answer is no reason to refuse
-	}
-	name := o.KVType
-	if name == "" {
-		name = "f16"
-	}
-	kind, ok := gguf.ParseTensorType(name)
-	if !ok {
-		return nil
-	}
-	cache, err := shape.CacheSize(kind, kind)
-	if err != nil {
-		return nil //nolint:nilerr // a cache that cannot be counted is left to the load
-	}
-	need := cache.FullBytes * int64(tokens) // the window cache is kept at full length, too
-	need += cache.WindowBytes * int64(tokens)
-	if o.NoMap {
-		need += shape.TensorBytes
-	}
-	if need <= memory.AvailableBytes {
-		return nil
-	}
-	return &infer.Error{
-		Op: "open", Kind: infer.KindNoMemory, Field: "context",
-		Hint: "use a smaller --ctx, or --kv-type q8_0",
-		Err: fmt.Errorf("%d tokens of context need %d MiB, %d MiB are free (%s)",
-			tokens, need>>20, memory.AvailableBytes>>20, memory.Source),
-	}
 }
 
 func (o *Options) modelParams(paths []string) llama.ModelParams {
@@ -148,19 +78,23 @@ func (o *Options) modelParams(paths []string) llama.ModelParams {
 // prepareContext makes the context, the adapters and the chat template.
 func (e *Engine) prepareContext(o *Options, plan loadPlan) (*llama.Context, error) {
 	p := llama.ContextParams{
-		Tokens: plan.ContextTokens, Batch: o.Batch, MicroBatch: o.MicroBatch,
+		Tokens: plan.contextTokens, Batch: o.Batch, MicroBatch: o.MicroBatch,
 		Outputs: outputsMax, Threads: o.Threads, ThreadsBatch: o.ThreadsBatch,
 		TypeK: o.KVType, TypeV: o.KVType, Pooling: llama.PoolingNone,
 	}
 	if p.Threads == 0 {
-		p.Threads = runtime.GOMAXPROCS(0) // honours affinity and the control group's quota
+		// It honours affinity and the control group's quota.
+		p.Threads = min(runtime.GOMAXPROCS(0), llama.ThreadsMax)
 	}
 	if o.NoFlash {
 		p.Flash = llama.FlashOff
 	}
-	if !plan.Causal { // an embedding model reads a whole text at once
+	if !plan.causal || !e.model.Info().Decoder { // it reads a whole text at once
 		p.Embeddings, p.Pooling, p.Outputs = true, llama.PoolingModel, 0
-		p.Batch, p.MicroBatch = plan.ContextTokens, plan.ContextTokens
+		p.Batch, p.MicroBatch = plan.contextTokens, plan.contextTokens
+		if plan.pooling != gguf.PoolingCLS && plan.pooling != gguf.PoolingLast {
+			p.Pooling = llama.PoolingMean
+		}
 	}
 	c, err := e.model.NewContext(p)
 	if err != nil {
@@ -223,23 +157,29 @@ func (e *Engine) describe(o *Options, file *gguf.File, c *llama.Context, notes [
 	m, ctx := e.model.Info(), c.Info()
 	version, _, _, _ := llama.Version()
 	arch, _ := file.String("general.architecture")
-	causal := ctx.Memory && m.Decoder
 	e.info = infer.Info{
 		Model: o.Model, Digest: o.Digest, Architecture: arch, Description: m.Description,
 		Engine: "llama.cpp " + version, Parameters: m.Parameters, Bytes: m.Bytes,
 		Vocabulary: m.Vocabulary, EmbeddingSize: m.EmbeddingSize, ContextTokens: e.bounded,
 		TrainedTokens: m.TrainedTokens, Sequences: ctx.Sequences, Threads: ctx.Threads,
-		Abilities: infer.Abilities{
-			Generate: causal, Grammar: causal, Score: causal, Embed: true, Shift: ctx.Shift,
-			Chat: e.chat != nil,
-		},
-		Notes: notes,
+		Abilities: abilities(m, ctx, e.pooling), Notes: notes,
 	}
 	if e.info.Model == "" {
 		e.info.Model = strings.TrimSuffix(filepath.Base(o.Paths[0]), ".gguf")
 	}
 	if e.chat != nil {
+		e.info.Abilities.Chat = true
 		e.info.Abilities.Tools = e.chat.Info().Tools
 		e.info.Abilities.Reasoning = e.chat.Info().Reasoning
+	}
+}
+
+// abilities says what this engine can do with a model. One with an encoder and a decoder would
+// need both in turn, which it cannot; one that ranks gives scores of pairs, not vectors.
+func abilities(m llama.ModelInfo, c llama.ContextInfo, p gguf.Pooling) infer.Abilities {
+	causal := c.Memory && m.Decoder && !m.Encoder
+	return infer.Abilities{
+		Generate: causal, Grammar: causal, Score: causal, Shift: c.Shift,
+		Embed: p != gguf.PoolingRank && !(m.Encoder && m.Decoder),
 	}
 }

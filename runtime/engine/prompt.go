@@ -19,9 +19,15 @@ func (g *generation) readPrompt(p *llama.SamplerParams, stops *[]string) error {
 		return err
 	}
 	if len(r.Tokens) == 0 {
+		if err := g.e.fits("generate", "prompt", len(r.Prompt)); err != nil {
+			return err
+		}
 		tokens, err := m.Tokenize(r.Prompt, true, r.ParseSpecial)
 		g.tokens = tokens
 		return fail("generate", err)
+	}
+	if len(r.Tokens) > g.e.bounded {
+		return g.tooLong(len(r.Tokens))
 	}
 	for _, t := range r.Tokens {
 		if int(t) >= g.e.info.Vocabulary || t < 0 {
@@ -55,6 +61,13 @@ func setConstraint(p *llama.SamplerParams, c *infer.Constraint) error {
 
 // readMessages renders the conversation with the chat template.
 func (g *generation) readMessages(p *llama.SamplerParams, stops *[]string) error {
+	size := 0
+	for i := range g.r.Messages {
+		size += len(g.r.Messages[i].Content)
+	}
+	if err := g.e.fits("generate", "messages", size); err != nil {
+		return err
+	}
 	prompt, err := g.e.render(g.r)
 	if err != nil {
 		return err

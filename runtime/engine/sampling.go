@@ -10,6 +10,7 @@ import (
 // samplerParams makes the defaults of a request explicit for the binding.
 func samplerParams(s *infer.Sampling, contextTokens int) llama.SamplerParams {
 	p := llama.DefaultSampler()
+	contextTokens = min(contextTokens, llama.HistoryMax)
 	p.Seed = s.Seed
 	p.Temperature = s.Temperature
 	p.TopK = int32(s.TopK)

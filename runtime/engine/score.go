@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"math"
 	"time"
+	"unicode/utf8"
 
+	"github.com/norion/norion/runtime/gguf"
 	"github.com/norion/norion/runtime/infer"
 	"github.com/norion/norion/runtime/llama"
 )
@@ -25,6 +27,9 @@ func (e *Engine) Score(ctx context.Context, r infer.ScoreRequest) (infer.Scores,
 	if !e.info.Abilities.Score {
 		return infer.Scores{}, &infer.Error{Op: op, Kind: infer.KindUnsupported}
 	}
+	if err := e.fits(op, "text", len(r.Context)+len(r.Text)); err != nil {
+		return infer.Scores{}, err
+	}
 	tokens, err := e.model.Tokenize(r.Context+r.Text, true, false)
 	if err != nil {
 		return infer.Scores{}, fail(op, err)
@@ -40,6 +45,9 @@ func (e *Engine) Score(ctx context.Context, r infer.ScoreRequest) (infer.Scores,
 		}
 	}
 	from = max(from, 1) // nothing comes before the first token
+	if len(tokens) < from {
+		return infer.Scores{}, nil // a text that the tokenizer drops
+	}
 	if len(tokens) > e.bounded {
 		return infer.Scores{}, &infer.Error{
 			Op: op, Kind: infer.KindTooLong, Field: "text", Hint: "use a larger context (--ctx)",
@@ -76,7 +84,7 @@ func (e *Engine) score(ctx context.Context, w *worker, tokens []llama.Token, fro
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		n := min(outputsMax, len(tokens)-1-at)
+		n := min(e.outputs, len(tokens)-1-at)
 		for i := range n {
 			if _, err := w.c.Batch().Add(tokens[at+i], llama.Pos(at+i), 0, true); err != nil {
 				return err
@@ -107,8 +115,8 @@ func (e *Engine) score(ctx context.Context, w *worker, tokens []llama.Token, fro
 // EmbedTextsMax bounds one call of Embed.
 const EmbedTextsMax = 4096
 
-// Embed implements infer.Backend. An embedding model pools as its file says; a model that
-// generates gives the mean of its last hidden states.
+// Embed implements infer.Backend. Vectors of tokens are pooled as the model's file says; where it
+// says nothing, by their mean. Each text is a task of its own, so that other requests come between.
 func (e *Engine) Embed(ctx context.Context, texts []string) ([][]float32, error) {
 	const op = "embed"
 	if len(texts) == 0 || len(texts) > EmbedTextsMax {
@@ -117,23 +125,26 @@ func (e *Engine) Embed(ctx context.Context, texts []string) ([][]float32, error)
 			Err: fmt.Errorf("%d texts, want 1..%d", len(texts), EmbedTextsMax),
 		}
 	}
-	out := make([][]float32, len(texts))
+	if !e.info.Abilities.Embed {
+		return nil, &infer.Error{
+			Op: op, Kind: infer.KindUnsupported,
+			Err: errors.New("this model gives no vectors of texts"),
+		}
+	}
+	if err := e.queue.enter(); err != nil {
+		return nil, err
+	}
+	defer e.queue.leave()
+	all := make([][]llama.Token, len(texts)) // all are checked before the first is computed
 	for i, text := range texts {
-		tokens, err := e.model.Tokenize(text, true, false)
-		if err != nil {
-			return nil, fail(op, err)
+		var err error
+		if all[i], err = e.embedTokens(fmt.Sprintf("texts[%d]", i), text); err != nil {
+			return nil, err
 		}
-		if len(tokens) == 0 || len(tokens) > e.bounded {
-			kind := infer.KindTooLong
-			if len(tokens) == 0 {
-				kind = infer.KindInvalid
-			}
-			return nil, &infer.Error{
-				Op: op, Kind: kind, Field: fmt.Sprintf("texts[%d]", i),
-				Err: fmt.Errorf("%d tokens, want 1..%d", len(tokens), e.bounded),
-			}
-		}
-		err = e.call(ctx, op, time.Time{}, func(w *worker, t *task) error {
+	}
+	out := make([][]float32, len(texts))
+	for i, tokens := range all {
+		err := e.call(ctx, op, time.Time{}, func(w *worker, t *task) error {
 			var err error
 			out[i], err = e.embed(t.ctx, w, tokens)
 			return err
@@ -143,6 +154,32 @@ func (e *Engine) Embed(ctx context.Context, texts []string) ([][]float32, error)
 		}
 	}
 	return out, nil
+}
+
+// embedTokens splits and checks one text.
+func (e *Engine) embedTokens(field, text string) ([]llama.Token, error) {
+	const op = "embed"
+	if !utf8.ValidString(text) {
+		return nil, notUTF8(op, field)
+	}
+	if err := e.fits(op, field, len(text)); err != nil {
+		return nil, err
+	}
+	tokens, err := e.model.Tokenize(text, true, false)
+	if err != nil {
+		return nil, fail(op, err)
+	}
+	kind := infer.KindTooLong
+	switch {
+	case len(tokens) == 0:
+		kind = infer.KindInvalid
+	case len(tokens) <= e.bounded:
+		return tokens, nil
+	}
+	return nil, &infer.Error{
+		Op: op, Kind: kind, Field: field, Hint: "use a larger context (--ctx), or shorter texts",
+		Err: fmt.Errorf("%d tokens, want 1..%d", len(tokens), e.bounded),
+	}
 }
 
 // embed computes one vector. It takes over the cache.
@@ -173,11 +210,11 @@ func (e *Engine) embed(ctx context.Context, w *worker, tokens []llama.Token) ([]
 	}
 	defer func() { _ = w.c.SetEmbeddings(false) }() // cannot fail on an open context
 	row := make([]float32, len(sum))
-	for at := 0; at < len(tokens); at += outputsMax {
+	for at := 0; at < len(tokens); at += e.outputs {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		part := tokens[at:min(at+outputsMax, len(tokens))]
+		part := tokens[at:min(at+e.outputs, len(tokens))]
 		for i, t := range part {
 			if _, err := w.c.Batch().Add(t, llama.Pos(at+i), 0, true); err != nil {
 				return nil, err
@@ -190,12 +227,26 @@ func (e *Engine) embed(ctx context.Context, w *worker, tokens []llama.Token) ([]
 			if err := w.c.EmbeddingAt(i, row); err != nil {
 				return nil, err
 			}
+			if !e.pooled(at+i, len(tokens)) {
+				continue
+			}
 			for j, v := range row {
 				sum[j] += v
 			}
 		}
 	}
 	return normalize(sum)
+}
+
+// pooled says whether token i of n counts for the vector of a text.
+func (e *Engine) pooled(i, n int) bool {
+	switch e.pooling {
+	case gguf.PoolingCLS:
+		return i == 0
+	case gguf.PoolingLast:
+		return i == n-1
+	}
+	return true
 }
 
 // normalize scales v to length 1.

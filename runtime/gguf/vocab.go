@@ -26,6 +26,7 @@ type Vocabulary struct {
 	Special     []SpecialToken // those that the file names, in a fixed order
 	Empty       int            // tokens without text
 	InvalidUTF8 int            // tokens that are no UTF-8; text with them needs replacement
+	Longest     int            // bytes of the longest token, as the file spells it
 	ByteTokens  int            // tokens of type byte
 	Control     int            // tokens of type control
 	Notes       []string       // oddities that llama.cpp tolerates
@@ -169,6 +170,7 @@ func (f *File) scanTokens(v *Vocabulary) error {
 		} else if !utf8.Valid(s) {
 			v.InvalidUTF8++
 		}
+		v.Longest = max(v.Longest, len(s))
 		sums = append(sums, maphash.Bytes(seed, s))
 	})
 	if err != nil {

@@ -16,7 +16,9 @@ type Backend interface {
 
 	// Generate runs one request. Chunks arrive as tokens are decoded and the last chunk carries
 	// Final; an error ends the sequence and is its last element. Leaving the loop stops the
-	// generation, and so does ctx: both free the request's cells before the next step.
+	// generation before the next step, and so does ctx. A loop that takes no chunks may hold up
+	// other requests until its deadline, the end of ctx or Close. Each run of the sequence is a
+	// request of its own.
 	Generate(ctx context.Context, r Request) iter.Seq2[Chunk, error]
 
 	// Score returns the log-probabilities that the model gives to a text.

@@ -68,7 +68,7 @@ type Request struct {
 
 	MaxTokens   int      // answer tokens; 0 means whatever the context has room for
 	Stop        []string // texts that end the answer and are not part of it
-	IgnoreEOS   bool     // go on past the end-of-generation token
+	IgnoreEOS   bool     // go on past the end-of-generation token; a grammar still ends
 	Sampling    Sampling
 	Constraint  Constraint
 	Logprobs    bool // report the log-probability of each answer token

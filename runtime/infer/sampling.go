@@ -4,7 +4,7 @@ package infer
 // Names, ranges and defaults are those of llama.cpp's samplers.
 type Sampling struct {
 	Temperature float32 // 0 is greedy
-	Seed        uint32  // 0 lets the engine draw one and report it in Final
+	Seed        uint32  // 0 and all ones let the engine draw one and report it in Final
 
 	TopK     int     // 0 keeps all
 	TopP     float32 // 0 or 1 keeps all
