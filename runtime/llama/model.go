@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"slices"
+	"strings"
 )
 
 // SplitMode says how a model is spread over several GPUs.
@@ -210,7 +211,8 @@ func (m *Model) Meta(key string) (string, bool) {
 const TextBytesMax = 1 << 30
 
 // Tokenize splits text. addSpecial adds the tokens that the model expects around a text;
-// parseSpecial lets the spelling of a control token become that token.
+// parseSpecial lets the spelling of a control token become that token. Each run of bytes that is
+// not UTF-8 is read as U+FFFD: upstream reads overlong forms, and throws at what is too large.
 func (m *Model) Tokenize(text string, addSpecial, parseSpecial bool) ([]Token, error) {
 	if err := m.enter("tokenize"); err != nil {
 		return nil, err
@@ -219,6 +221,7 @@ func (m *Model) Tokenize(text string, addSpecial, parseSpecial bool) ([]Token, e
 	if len(text) > TextBytesMax {
 		return nil, fail("tokenize", Invalid, "", "%d bytes, at most %d", len(text), TextBytesMax)
 	}
+	text = strings.ToValidUTF8(text, "\uFFFD")
 	tokens := make([]Token, len(text)/3+8)
 	for {
 		n := tokenize(m.h, text, tokens, addSpecial, parseSpecial)
