@@ -76,6 +76,11 @@ func (p *printer) end(failed error) error {
 	if p.final != nil && p.final.Reason == infer.FinishLength && p.errTerminal {
 		fmt.Fprintln(p.a.err, "note: the answer ends here because of its length")
 	}
+	if p.final != nil {
+		for _, note := range p.final.Notes {
+			fmt.Fprintln(p.a.err, "note:", note)
+		}
+	}
 	p.table()
 	if p.f.stats && p.final != nil {
 		writeStats(p.a.err, *p.final, p.b.took)
@@ -123,6 +128,7 @@ type answerJSON struct {
 	Seed      uint32        `json:"seed"`
 	Usage     *usageJSON    `json:"usage,omitempty"`
 	Logprobs  []logprobJSON `json:"logprobs,omitempty"`
+	Notes     []string      `json:"notes,omitempty"`
 }
 
 type usageJSON struct {
@@ -159,6 +165,7 @@ func (p *printer) json(failed error) error {
 	if f := p.final; f != nil {
 		u, t := f.Usage, f.Usage.Timings
 		out.Finish, out.Stop, out.Seed = string(f.Reason), f.Stop, f.Seed
+		out.Notes = f.Notes
 		out.Usage = &usageJSON{
 			PromptTokens: u.PromptTokens, CompletionTokens: u.CompletionTokens, Cached: u.Cached,
 			LoadSeconds: p.b.took.Seconds(), QueueSeconds: t.Queue.Seconds(),

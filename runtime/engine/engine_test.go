@@ -180,6 +180,14 @@ func TestGenerateConstraint(t *testing.T) {
 		Constraint: infer.Constraint{Schema: []byte(ageSchema)},
 	})
 	require.Regexp(t, `^\{\s*"age"\s*:\s*\d{1,2}\s*\}\s*$`, text)
+
+	t.Run("what a grammar cannot enforce is said", func(t *testing.T) {
+		_, f := answer(t, e, infer.Request{Prompt: "A number:", MaxTokens: 8, Constraint: infer.Constraint{
+			Schema: []byte(`{"type": "integer", "minimum": 0, "maximum": 9, "multipleOf": 3}`),
+		}})
+		require.Len(t, f.Notes, 1)
+		require.Contains(t, f.Notes[0], "multipleOf")
+	})
 }
 
 func TestLogprobs(t *testing.T) {

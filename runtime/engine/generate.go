@@ -36,6 +36,7 @@ type generation struct {
 	final   infer.Chunk      // closes the answer; read after out is closed
 	err     error            // in its place
 
+	notes   []string        // for the end of the answer
 	answer  strings.Builder // content so far, when there is no parser
 	usage   infer.Usage
 	unsent  int // tokens whose chunk had nothing to show
@@ -384,7 +385,7 @@ func (g *generation) conclude(reason infer.Finish, err error) (*infer.Final, err
 	}
 	final := &infer.Final{
 		Reason: reason, Stop: g.text.met, Seed: g.r.Sampling.Seed, Usage: g.usage,
-		Answer: infer.Message{Role: infer.RoleAssistant},
+		Answer: infer.Message{Role: infer.RoleAssistant}, Notes: g.notes,
 	}
 	chunk := infer.Chunk{}
 	if g.text.met == "" {

@@ -12,6 +12,9 @@ import (
 // what the input's form asks for.
 func (g *generation) readPrompt(p *llama.SamplerParams, stops *[]string) error {
 	r, m := g.r, g.e.model
+	if err := g.noteGaps(); err != nil {
+		return err
+	}
 	if len(r.Messages) > 0 {
 		return g.readMessages(p, stops)
 	}
@@ -41,6 +44,30 @@ func (g *generation) readPrompt(p *llama.SamplerParams, stops *[]string) error {
 	return nil
 }
 
+// noteGaps tells what the schema demands and no grammar can enforce.
+func (g *generation) noteGaps() error {
+	if len(g.r.Constraint.Schema) == 0 {
+		return nil
+	}
+	gaps, err := llama.SchemaGaps(g.r.Constraint.Schema)
+	if err != nil {
+		return schemaError(err)
+	}
+	for _, gap := range gaps {
+		g.notes = append(g.notes, "the schema's "+gap+" is not enforced: validate the answer")
+	}
+	return nil
+}
+
+// schemaError names the field that a failure to read a schema is about.
+func schemaError(err error) error {
+	out := fail("generate", err)
+	if e, ok := errors.AsType[*infer.Error](out); ok {
+		e.Field = "schema"
+	}
+	return out
+}
+
 // setConstraint makes a grammar or schema the sampler's grammar.
 func setConstraint(p *llama.SamplerParams, c *infer.Constraint) error {
 	p.Grammar = llama.Grammar{Text: c.Grammar}
@@ -49,11 +76,7 @@ func setConstraint(p *llama.SamplerParams, c *infer.Constraint) error {
 	}
 	text, err := llama.SchemaToGrammar(c.Schema)
 	if err != nil {
-		out := fail("generate", err)
-		if e, ok := errors.AsType[*infer.Error](out); ok {
-			e.Field = "schema"
-		}
-		return out
+		return schemaError(err)
 	}
 	p.Grammar.Text = text
 	return nil

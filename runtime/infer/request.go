@@ -135,7 +135,9 @@ type Final struct {
 	Stop   string  `json:"stop,omitempty"` // the stop text that was met
 	Seed   uint32  `json:"seed"`           // repeats this answer in a deterministic engine
 	Answer Message `json:"answer"`         // the whole answer, tool calls parsed
-	Usage  Usage   `json:"usage"`
+	// Notes name, a line each, where the answer may fall short of the request.
+	Notes []string `json:"notes,omitempty"`
+	Usage Usage    `json:"usage"`
 }
 
 // Usage counts what a request cost.

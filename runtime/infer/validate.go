@@ -116,6 +116,10 @@ func (r *Request) validateTools() error {
 	if len(r.Messages) == 0 {
 		return invalid("tools", "send messages", "tools need a chat template")
 	}
+	if r.ToolChoice != ToolNone && r.Constraint.Grammar != "" {
+		return invalid("grammar", "leave out the tools, or choose none of them",
+			"calls of tools have a grammar of their own")
+	}
 	if len(r.Tools) > ToolsMax {
 		return invalid("tools", "", "%d tools, at most %d", len(r.Tools), ToolsMax)
 	}

@@ -155,6 +155,10 @@ func TestInvalidRequests(t *testing.T) {
 		{"two constraints", infer.Request{Prompt: "x", Constraint: infer.Constraint{
 			Grammar: "root ::= \"x\"", Schema: object,
 		}}, "grammar"},
+		{"grammar with tools", infer.Request{
+			Messages: user("x"), Tools: []infer.Tool{{Name: "f"}},
+			Constraint: infer.Constraint{Grammar: "root ::= \"x\""},
+		}, "grammar"},
 		{"schema", infer.Request{Prompt: "x", Constraint: infer.Constraint{
 			Schema: json.RawMessage("{"),
 		}}, "schema"},
