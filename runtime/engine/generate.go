@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -38,6 +39,7 @@ type generation struct {
 
 	notes   []string        // for the end of the answer
 	answer  strings.Builder // content so far, when there is no parser
+	told    infer.Message   // what the chunks add up to, when there is one
 	usage   infer.Usage
 	unsent  int // tokens whose chunk had nothing to show
 	firstAt time.Time
@@ -101,7 +103,8 @@ func (e *Engine) prepare(ctx context.Context, r *infer.Request) (*generation, er
 		return nil, err
 	}
 	g := &generation{
-		e: e, r: r, begun: make(chan struct{}), out: make(chan infer.Chunk, chunksAhead),
+		e: e, r: r, told: infer.Message{Role: infer.RoleAssistant},
+		begun: make(chan struct{}), out: make(chan infer.Chunk, chunksAhead),
 	}
 	if err := g.prepare(ctx); err != nil {
 		g.free()
@@ -367,14 +370,21 @@ func (g *generation) show(chunk *infer.Chunk, text string) error {
 	if err != nil {
 		return err
 	}
-	setDelta(chunk, &d)
+	g.tell(chunk, &d)
 	return nil
 }
 
-func setDelta(chunk *infer.Chunk, d *llama.ChatDelta) {
+// tell puts a delta into a chunk, and remembers it.
+func (g *generation) tell(chunk *infer.Chunk, d *llama.ChatDelta) {
 	chunk.Text, chunk.Reasoning = d.Content, d.Reasoning
+	g.told.Content += d.Content
+	g.told.Reasoning += d.Reasoning
 	for _, c := range d.ToolCalls {
 		chunk.ToolCalls = append(chunk.ToolCalls, infer.ToolCallDelta(c))
+		if c.Index == len(g.told.ToolCalls) {
+			g.told.ToolCalls = append(g.told.ToolCalls, infer.ToolCall{ID: c.ID, Name: c.Name})
+		}
+		g.told.ToolCalls[c.Index].Arguments += c.Arguments
 	}
 }
 
@@ -407,23 +417,36 @@ func (g *generation) conclude(reason infer.Finish, err error) (*infer.Final, err
 	return final, nil
 }
 
-// concludeParser reads the whole answer. One that does not parse stays text, as it was shown.
+// concludeParser reads the whole answer. Of one that does not parse, what was told stays; text that
+// was not told follows as content, unless the answer was cut.
 func (g *generation) concludeParser(final *infer.Final, chunk *infer.Chunk) error {
 	msg, d, err := g.parser.Finish()
-	if err != nil && !errors.Is(err, llama.Parse) {
-		return err
+	if err != nil {
+		if !errors.Is(err, llama.Parse) {
+			return err
+		}
+		d = llama.ChatDelta{}
+		if rest, ok := strings.CutPrefix(msg.Content, g.told.Content); ok &&
+			final.Reason != infer.FinishLength && final.Stop == "" {
+			d.Content = rest
+		}
 	}
 	rest := infer.Chunk{}
-	setDelta(&rest, &d)
+	g.tell(&rest, &d)
 	chunk.Text += rest.Text
 	chunk.Reasoning += rest.Reasoning
 	chunk.ToolCalls = append(chunk.ToolCalls, rest.ToolCalls...)
-	final.Answer.Content, final.Answer.Reasoning = msg.Content, msg.Reasoning
-	for _, c := range msg.ToolCalls {
-		final.Answer.ToolCalls = append(final.Answer.ToolCalls, infer.ToolCall(c))
+	if final.Answer = g.told; err == nil {
+		final.Answer.Content, final.Answer.Reasoning = msg.Content, msg.Reasoning
+		final.Answer.ToolCalls = nil
+		for _, c := range msg.ToolCalls {
+			final.Answer.ToolCalls = append(final.Answer.ToolCalls, infer.ToolCall(c))
+		}
 	}
-	if len(msg.ToolCalls) > 0 && final.Reason == infer.FinishStop {
-		final.Reason = infer.FinishTools
+	n := len(final.Answer.ToolCalls)
+	if n > 0 && final.Reason == infer.FinishStop &&
+		(final.Stop == "" || json.Valid([]byte(final.Answer.ToolCalls[n-1].Arguments))) {
+		final.Reason = infer.FinishTools // a stop text within a call leaves it unfinished
 	}
 	return nil
 }
