@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"strings"
+	"sync"
 )
 
 const usage = `usage: count "go test FLAGS PACKAGES" ["go test FLAGS PACKAGES" ...]`
@@ -54,8 +55,20 @@ type counter struct {
 	children                map[testID]bool   // true: a subtest failed
 }
 
+// writer lets the runner's standard error and its events go to one place, a piece at a time.
+type writer struct {
+	mu  sync.Mutex // guards out
+	out io.Writer
+}
+
+func (w *writer) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.out.Write(b)
+}
+
 func newCounter(out io.Writer) *counter {
-	return &counter{out: out, text: map[testID]string{}, children: map[testID]bool{}}
+	return &counter{out: &writer{out: out}, text: map[testID]string{}, children: map[testID]bool{}}
 }
 
 // run runs one command and reads its events. A command that fails without a failed test counts as
