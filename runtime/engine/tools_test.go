@@ -205,3 +205,21 @@ func TestReasoning(t *testing.T) {
 		require.Equal(t, m, final.Answer, "cut after %d tokens", n)
 	}
 }
+
+// TestParserPace: a long answer is parsed less often than a token comes, at most parseShare times
+// for each doubling or so, and still told as it grows.
+func TestParserPace(t *testing.T) {
+	e := openChat(t, "Qwen-Qwen3-0.6B")
+	r := infer.Request{
+		Messages: ask("hi"), Constraint: infer.Constraint{Grammar: "root ::= [a-y]{1500} \"z\""},
+	}
+	_, chunks, err := collect(t.Context(), e, r)
+	require.NoError(t, err)
+	m, final := told(t, chunks)
+	require.Equal(t, m, final.Answer)
+	require.Len(t, final.Answer.Content+final.Answer.Reasoning, 1501)
+	require.Less(t, len(chunks), 900)
+	for _, c := range chunks {
+		require.LessOrEqual(t, c.Tokens, 1+1501/256)
+	}
+}
