@@ -182,7 +182,7 @@ func TestGenerateConstraint(t *testing.T) {
 	require.Regexp(t, `^\{\s*"age"\s*:\s*\d{1,2}\s*\}\s*$`, text)
 
 	t.Run("what a grammar cannot enforce is said", func(t *testing.T) {
-		_, f := answer(t, e, infer.Request{Prompt: "A number:", MaxTokens: 8, Constraint: infer.Constraint{
+		_, f := answer(t, e, infer.Request{Prompt: "Number:", MaxTokens: 8, Constraint: infer.Constraint{
 			Schema: []byte(`{"type": "integer", "minimum": 0, "maximum": 9, "multipleOf": 3}`),
 		}})
 		require.Len(t, f.Notes, 1)
