@@ -17,6 +17,8 @@ TAGS     = -tags="$$NORION_TAGS"
 ASAN_WORKS = echo 'int main(void) { return 0; }' | \
 	$${CC:-cc} -fsanitize=address -x c -o /dev/null - 2>/dev/null
 COUNT   := $(GO) run ./docs/house/count
+# With -o the go command keeps the symbols that the sanitizer names leaks by.
+ASAN_TEST = $(GO) test -asan -tags=$$NORION_TAGS -timeout 30m -o bin/llama-asan.test ./runtime/llama
 FUZZTIME ?= 30s
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULN   := golang.org/x/vuln/cmd/govulncheck@v1.9.0
@@ -48,7 +50,7 @@ test: native ## every check that needs no lint tools: builds, vet, race, address
 	CGO_ENABLED=0 GOOS=darwin GOARCH=arm64 $(GO) vet ./...
 	CGO_ENABLED=0 GOOS=windows GOARCH=amd64 $(GO) vet ./...
 	$(CGO) $(GO) vet $(TAGS) ./...
-	@$(CGO) asan="$(GO) test -asan -tags=$$NORION_TAGS -timeout 30m ./runtime/llama"; \
+	@$(CGO) asan="$(ASAN_TEST)"; mkdir -p bin; \
 	$(ASAN_WORKS) || { asan=""; echo "make: no address sanitizer here; that run is left out"; }; \
 	$(COUNT) "$(GO) test -race -tags=$$NORION_TAGS -timeout 30m ./..." $${asan:+"$$asan"}
 
@@ -57,7 +59,8 @@ race: native ## all tests with the race detector
 
 asan: native ## the binding's tests with the address sanitizer
 	@$(ASAN_WORKS) || { echo "make: the C compiler has no address sanitizer" >&2; exit 1; }
-	$(CGO) $(COUNT) "$(GO) test -asan -tags=$$NORION_TAGS -timeout 30m ./runtime/llama"
+	@mkdir -p bin
+	$(CGO) $(COUNT) "$(ASAN_TEST)"
 
 fuzz: native ## each fuzz target for FUZZTIME (30s)
 	@$(CGO) $(GO) test $(TAGS) -list '^Fuzz' ./... | \
