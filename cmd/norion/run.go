@@ -79,6 +79,7 @@ func (a *app) run(ctx context.Context, f *runFlags, args []string) (err error) {
 	if err := r.Validate(); err != nil {
 		return asFlag(err)
 	}
+	o.SmallWindow = true // there is one request: nothing will be cut back
 	b, err := a.load(ctx, args[0], o)
 	if err != nil {
 		return err

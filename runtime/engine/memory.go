@@ -41,7 +41,7 @@ func (o *Options) need(shape gguf.Shape, tokens int) (need, error) {
 	if name == "" {
 		name = "f16"
 	}
-	cache, err := cacheBytes(shape, name, tokens)
+	cache, err := cacheBytes(shape, name, tokens, o.SmallWindow)
 	if errors.Is(err, gguf.ErrCacheType) {
 		return n, &infer.Error{
 			Op: "open", Kind: infer.KindInvalid, Field: "KV type", Hint: "use f16", Err: err,
@@ -51,19 +51,24 @@ func (o *Options) need(shape gguf.Shape, tokens int) (need, error) {
 		return n, fail("open", err)
 	}
 	n.cache = cache
-	small, err := cacheBytes(shape, "q8_0", tokens)
+	small, err := cacheBytes(shape, "q8_0", tokens, o.SmallWindow)
 	n.smaller = err == nil && small < cache
 	return n, nil
 }
 
-// cacheBytes is the cost of a cache at full length: the engine keeps that of the windows so, too.
-func cacheBytes(shape gguf.Shape, name string, tokens int) (int64, error) {
+// cacheBytes is the cost of a cache. That of the windows is kept at full length, too, unless small
+// says that it holds only the window and one micro-batch.
+func cacheBytes(shape gguf.Shape, name string, tokens int, small bool) (int64, error) {
 	kind, ok := gguf.ParseTensorType(name)
 	if !ok {
 		return 0, fmt.Errorf("no size is known for the KV type %q", name)
 	}
 	cache, err := shape.CacheSize(kind, kind)
-	cache.Window = tokens
+	if small {
+		cache.Window = min(cache.Window+512, tokens)
+	} else {
+		cache.Window = tokens
+	}
 	return cache.Bytes(int64(tokens)), err
 }
 

@@ -81,6 +81,7 @@ func (e *Engine) prepareContext(o *Options, plan loadPlan) (*llama.Context, erro
 		Tokens: plan.contextTokens, Batch: o.Batch, MicroBatch: o.MicroBatch,
 		Outputs: outputsMax, Threads: o.Threads, ThreadsBatch: o.ThreadsBatch,
 		TypeK: o.KVType, TypeV: o.KVType, Pooling: llama.PoolingNone,
+		SmallWindow: o.SmallWindow,
 	}
 	if p.Threads == 0 {
 		// It honours affinity and the control group's quota.
@@ -117,10 +118,13 @@ func (e *Engine) prepareContext(o *Options, plan loadPlan) (*llama.Context, erro
 			return c, err
 		}
 	}
+	if o.Template == "" && !plan.template {
+		return c, nil // such a model simply cannot chat
+	}
 	return c, e.prepareChat(o.Template)
 }
 
-// prepareChat reads the chat template. A model without one simply cannot chat.
+// prepareChat reads the chat template: the given one, or with "" the model's own.
 func (e *Engine) prepareChat(template string) error {
 	chat, err := llama.NewChat(e.model, template)
 	if err != nil {

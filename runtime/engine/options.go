@@ -24,10 +24,13 @@ type Options struct {
 	ThreadsBatch  int    // of a prefill; 0 means Threads
 	KVType        string // type of cached keys and values: f16, q8_0, ...; "" means f16
 	NoFlash       bool   // leave flash attention off
-	CPUOnly       bool   // use no GPU
-	GPULayers     int    // layers on GPUs; 0 means all
-	CheckTensors  bool   // refuse weights with NaN or impossible values
-	NoMap         bool   // read weights instead of mapping the file
+	// SmallWindow keeps only the window of sliding-window layers. It saves memory; a later
+	// request can then reuse a prefix only where it leaves the last one within the window.
+	SmallWindow  bool
+	CPUOnly      bool // use no GPU
+	GPULayers    int  // layers on GPUs; 0 means all
+	CheckTensors bool // refuse weights with NaN or impossible values
+	NoMap        bool // read weights instead of mapping the file
 
 	QueueMax int // requests waiting; 0 means 64
 

@@ -15,6 +15,7 @@ type loadPlan struct {
 	contextTokens int
 	tokenBytes    int // no token is of more bytes of text
 	causal        bool
+	template      bool // the file has a chat template
 	pooling       gguf.Pooling
 	notes         []string
 }
@@ -50,7 +51,7 @@ func (o *Options) check(file *gguf.File) (loadPlan, error) {
 		}
 	}
 	p := loadPlan{
-		causal: shape.Causal, pooling: shape.Pooling,
+		template: file.Has("tokenizer.chat_template"), causal: shape.Causal, pooling: shape.Pooling,
 		tokenBytes: max(vocabulary.Longest, tokenBytesMin),
 	}
 	_, table := file.Tensor("position_embd.weight")

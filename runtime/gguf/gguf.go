@@ -16,6 +16,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"sync"
 )
 
 // File is an opened and validated GGUF model: one file, or all shards of a split one.
@@ -29,6 +30,12 @@ type File struct {
 	tensors   []Tensor
 	names     map[string]int32 // tensor name -> position in tensors
 	shards    []shard
+
+	vocabulary struct { // of Vocabulary, which is asked for more than once
+		once  sync.Once
+		value Vocabulary
+		err   error
+	}
 }
 
 // shard is one file of a model. f and info are absent when the bytes came from Read.

@@ -53,6 +53,16 @@ var specialRoles = [...]struct{ role, key string }{
 // ErrLimit) what llama.cpp refuses or aborts on, and a bos or eos id out of range; other
 // oddities are counted or noted. It reads all tokens once, holding 8 bytes for each.
 func (f *File) Vocabulary() (Vocabulary, error) {
+	f.vocabulary.once.Do(func() {
+		f.vocabulary.value, f.vocabulary.err = f.readVocabulary()
+	})
+	v := f.vocabulary.value
+	v.Special, v.Notes = slices.Clone(v.Special), slices.Clone(v.Notes)
+	return v, f.vocabulary.err
+}
+
+// readVocabulary reads every token once: some 50 ms for a vocabulary of 262,144.
+func (f *File) readVocabulary() (Vocabulary, error) {
 	var v Vocabulary
 	var err error
 	if v.Model, err = f.short(keyModel); err != nil {
