@@ -126,23 +126,25 @@ func (e *Engine) own(w *worker) {
 	for t := e.queue.pop(); t != nil; t = e.queue.pop() {
 		t.run(w)
 	}
-	e.result = e.free(w)
+	e.result = fail("close", e.free(w.c))
 }
 
-// free closes everything, children first.
-func (e *Engine) free(w *worker) error {
+// free closes everything, children first: after the last task, or what a failed Open made. c may
+// be nil.
+func (e *Engine) free(c *llama.Context) error {
 	var errs []error
-	errs = append(errs, w.c.Close())
+	if c != nil {
+		errs = append(errs, c.Close())
+	}
 	e.chatMu.Lock()
+	defer e.chatMu.Unlock()
 	if e.chat != nil {
 		errs = append(errs, e.chat.Close())
 	}
-	e.chatMu.Unlock()
 	for _, l := range e.loras {
 		errs = append(errs, l.Close())
 	}
-	errs = append(errs, e.model.Close())
-	return fail("close", errors.Join(errs...))
+	return errors.Join(append(errs, e.model.Close())...)
 }
 
 // Tokenize splits a text as the model sees it.

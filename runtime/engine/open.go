@@ -55,7 +55,7 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 		err = file.CheckUnchanged()
 	}
 	if err != nil {
-		return nil, fail(op, errors.Join(err, e.abandon(c)))
+		return nil, fail(op, errors.Join(err, e.free(c)))
 	}
 	e.outputs = min(outputsMax, c.Info().Batch)
 	e.life, e.end = context.WithCancelCause(context.WithoutCancel(ctx))
@@ -139,21 +139,6 @@ func (e *Engine) prepareChat(template string) error {
 	}
 	e.chat = chat
 	return nil
-}
-
-// abandon frees what a failed Open made.
-func (e *Engine) abandon(c *llama.Context) error {
-	var errs []error
-	if c != nil {
-		errs = append(errs, c.Close())
-	}
-	if e.chat != nil {
-		errs = append(errs, e.chat.Close())
-	}
-	for _, l := range e.loras {
-		errs = append(errs, l.Close())
-	}
-	return errors.Join(append(errs, e.model.Close())...)
 }
 
 // describe fills Info.
