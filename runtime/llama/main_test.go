@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/exec"
 	"runtime"
@@ -205,8 +204,5 @@ func isCode(err error, code llama.Code) bool {
 	var typed *llama.Error
 	return errors.As(err, &typed) && typed.Code == code && typed.Op != "" && errors.Is(err, code)
 }
-
-// quiet is a logger that nobody reads, at every level.
-func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 var background = context.Background()
