@@ -29,7 +29,7 @@ const (
 const exitCodesText = `0    it worked
 1    something failed that is none of the following
 2    the command line or a value in it cannot be used
-3    the model is unknown, missing, damaged, or cannot do what was asked
+3    the model is unknown, missing, unreadable, damaged, or cannot do what was asked
 4    it does not fit: the context, the memory or the disk is too small
 5    the model could not be fetched: network, source, digest or licence terms
 6    busy, or a deadline passed: the same command may work later
@@ -76,6 +76,10 @@ func (a *app) exitCode(err error) int {
 		return exitUsage
 	}
 	if _, ok := errors.AsType[*gguf.Error](err); ok {
+		return exitModel
+	}
+	if e, ok := errors.AsType[*store.Error](err); ok && e.Kind == store.ErrPermission &&
+		e.Op == "resolve" { // the model's own file, not the store's directory
 		return exitModel
 	}
 	return exitFailure

@@ -40,12 +40,6 @@ func TestScripts(t *testing.T) {
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // or each of them waits a second
 			return writeModels(env.WorkDir)
 		},
-		Condition: func(cond string) (bool, error) {
-			if cond != "root" {
-				return false, fmt.Errorf("unknown condition %q", cond)
-			}
-			return os.Geteuid() == 0, nil
-		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "interrupt": interrupt, "add": addModel,
 		},

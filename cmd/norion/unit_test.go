@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -17,6 +19,7 @@ import (
 	"github.com/norion/norion/runtime/infer"
 	"github.com/norion/norion/runtime/llama"
 	"github.com/norion/norion/runtime/store"
+	"github.com/norion/norion/runtime/store/storetest"
 )
 
 func TestExitCodes(t *testing.T) {
@@ -53,6 +56,7 @@ func TestExitCodes(t *testing.T) {
 		{fromStore(store.ErrDigest), exitSource},
 		{fromStore(store.ErrNoSpace), exitDoesNotFit},
 		{fromStore(store.ErrPermission), exitFailure},
+		{&store.Error{Op: "resolve", Kind: store.ErrPermission}, exitModel},
 		{fromStore(store.ErrNetwork), exitSource},
 		{fromStore(store.ErrUnavailable), exitSource},
 		{fromStore(store.ErrRefused), exitSource},
@@ -70,6 +74,33 @@ func TestExitCodes(t *testing.T) {
 		require.Equal(t, c.want, a.exitCode(c.err), "%v", c.err)
 	}
 	require.Equal(t, exitUsage, (&app{}).exitCode(errors.New("unknown flag")), "before the command")
+}
+
+// TestWithoutPermission is no script, since root's processes pass over the modes of files.
+func TestWithoutPermission(t *testing.T) {
+	t.Parallel()
+	storetest.ObeyModes(t)
+	dir := t.TempDir()
+	path := filepath.Join(dir, "letters.gguf")
+	require.NoError(t, os.WriteFile(path, letters().Bytes(), 0o600))
+	run := func(args ...string) (code int, stderr string) {
+		var out, err bytes.Buffer
+		a := &app{in: strings.NewReader(""), out: &out, err: &err, env: func(name string) (string, bool) {
+			return filepath.Join(dir, "home"), name == "NORION_HOME"
+		}}
+		return a.main(t.Context(), args), err.String()
+	}
+	code, stderr := run("show", path)
+	require.Zero(t, code, stderr)
+	require.NoError(t, os.Chmod(path, 0))
+	for _, args := range [][]string{
+		{"show", path}, {"run", path, "hi"}, {"chat", path}, {"bench", "-m", path},
+	} {
+		code, stderr = run(args...)
+		require.Equal(t, exitModel, code, "%s: %s", args, stderr)
+		require.Contains(t, stderr, "permission denied", args)
+		require.Contains(t, stderr, "hint: make the file readable", args)
+	}
 }
 
 func TestHintOf(t *testing.T) {

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +17,7 @@ import (
 	"github.com/norion/norion/hw/disk"
 	"github.com/norion/norion/runtime/gguf/gguftest"
 	"github.com/norion/norion/runtime/store"
+	"github.com/norion/norion/runtime/store/storetest"
 )
 
 func TestPullByNameAndAlias(t *testing.T) {
@@ -92,13 +92,22 @@ func TestResolvePaths(t *testing.T) {
 
 func TestResolveWithoutPermission(t *testing.T) {
 	t.Parallel()
-	if runtime.GOOS == "windows" || os.Geteuid() == 0 {
-		t.Skip("this user may read everything")
-	}
-	p := file(t, modelBytes(1))
+	storetest.ObeyModes(t)
+	dir := filepath.Join(t.TempDir(), "dir")
+	require.NoError(t, os.Mkdir(dir, 0o700))
+	p := filepath.Join(dir, "model.gguf")
+	require.NoError(t, os.WriteFile(p, modelBytes(1), 0o600))
+	s := open(t, nil)
+	_, err := s.Resolve(t.Context(), p)
+	require.NoError(t, err)
 	require.NoError(t, os.Chmod(p, 0))
-	_, err := open(t, nil).Resolve(t.Context(), p)
-	requireError(t, err, store.ErrPermission)
+	_, err = s.Resolve(t.Context(), p)
+	require.NotEmpty(t, asError(t, err, store.ErrPermission).Hint)
+	require.NoError(t, os.Chmod(p, 0o600))
+	require.NoError(t, os.Chmod(dir, 0))
+	_, err = s.Resolve(t.Context(), p)
+	require.NotEmpty(t, asError(t, err, store.ErrPermission).Hint, "in a directory without permission")
+	require.NoError(t, os.Chmod(dir, 0o700)) // or nobody can clean up
 }
 
 func TestPermissionIsTyped(t *testing.T) {

@@ -1,6 +1,6 @@
 // Package storetest gives tests of other packages real models from the user's own store. It owns
 // no files: it pulls what is missing through runtime/store, once for all test binaries, since the
-// store's lock makes the others wait.
+// store's lock makes the others wait. For tests of what may not be read, it makes root obey.
 //
 // It must not know where a model comes from, and no code but tests may import it.
 package storetest

@@ -1,7 +1,9 @@
 package storetest_test
 
 import (
+	"io/fs"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -16,5 +18,23 @@ func TestModelIsAFile(t *testing.T) {
 		require.True(t, fi.Mode().IsRegular())
 		again := storetest.Model(t, name)
 		require.Equal(t, storetest.Model(t, name), again)
+	}
+}
+
+func TestObeyModes(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(path, nil, 0o600))
+	t.Run("alone", func(t *testing.T) {
+		storetest.ObeyModes(t)
+		_, err := os.ReadFile(path)
+		require.NoError(t, err, "the owner may read")
+		require.NoError(t, os.Chmod(path, 0))
+		_, err = os.ReadFile(path)
+		require.ErrorIs(t, err, fs.ErrPermission)
+	})
+	if os.Geteuid() == 0 {
+		_, err := os.ReadFile(path)
+		require.NoError(t, err, "other goroutines keep their power")
 	}
 }
