@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -247,21 +248,35 @@ func (r *comparison) rounds(ctx context.Context, s subject, budget time.Duration
 	return nil
 }
 
-// rateSubject is one test: both programs get the same flags and answer in the same form.
+// rateSubject is one test: all programs get the same flags and answer in the same form. Where the
+// test leaves the load mode open, the peer's best is weights in memory of its own: a mapped file
+// costs it speed, since its pages are small.
 func (r *comparison) rateSubject(t Test, reps int) subject {
-	args := t.Args(r.paths[t.Model], reps)
-	norion := r.Norion
-	norion.Side, norion.Args = SideNorion, append(norion.Args, "bench", "native")
-	peer := r.Bench
-	peer.Side = SidePeer
-	return subject{
-		name: t.label(),
-		turns: []turn{
-			{norion, args, func(run *Run, out []byte) error { return r.readRate(run, out, t, reps) }},
-			{peer, args, func(run *Run, out []byte) error { return r.readRate(run, out, t, reps) }},
-		},
-		claims: []wanted{{MeasureRate, SidePeer, barRate}, {MeasureRSS, SidePeer, barRSS}},
+	best, plain := t, t
+	if t.Load == LoadAuto {
+		best.Load = LoadNone
 	}
+	plain.Load = LoadAuto
+	s := subject{name: t.label()}
+	for _, side := range []struct {
+		program Program
+		side    Side
+		test    Test
+	}{{r.Norion, SideNorion, t}, {r.Bench, SidePeer, best}, {r.Bench, SidePeerDefault, plain}} {
+		p := side.program
+		p.Side = side.side
+		if p.Side == SideNorion {
+			p.Args = append(slices.Clone(p.Args), "bench", "native")
+		} else {
+			s.claims = append(s.claims, wanted{MeasureRate, p.Side, barRate},
+				wanted{MeasureRSS, p.Side, barRSS})
+		}
+		s.turns = append(s.turns, turn{
+			p, side.test.Args(r.paths[t.Model], reps),
+			func(run *Run, out []byte) error { return r.readRate(run, out, side.test, reps) },
+		})
+	}
+	return s
 }
 
 // label names a test among those of a grid: what differs from llama-bench's defaults is in it.
@@ -275,7 +290,7 @@ func (t Test) label() string {
 		{"b", t.Batch, def.Batch}, {"ub", t.MicroBatch, def.MicroBatch}, {"ctk", t.TypeK, def.TypeK},
 		{"ctv", t.TypeV, def.TypeV}, {"ngl", t.GPULayers, def.GPULayers},
 		{"nkvo", t.NoKVOffload, def.NoKVOffload}, {"fa", t.Flash, def.Flash},
-		{"poll", t.Poll, def.Poll},
+		{"poll", t.Poll, def.Poll}, {"lm", t.Load, def.Load},
 	} {
 		if f.value != f.def {
 			s += fmt.Sprintf(" %s=%v", f.name, f.value)
@@ -292,7 +307,7 @@ func (r *comparison) readRate(run *Run, out []byte, t Test, reps int) error {
 		return err
 	}
 	if len(records) != 1 || len(records[0].SamplesNs) != reps || records[0].Prompt != t.Prompt ||
-		records[0].Gen != t.Gen || records[0].Depth != t.Depth {
+		records[0].Gen != t.Gen || records[0].Depth != t.Depth || records[0].LoadMode != t.Load {
 		return &Error{Op: "measure", Kind: ErrOutput, Field: string(run.Side),
 			Err: fmt.Errorf("%d records, not one of %s with %d samples", len(records), t, reps)}
 	}

@@ -59,10 +59,14 @@ func program(args []string) int {
 		commit = "ffffffff"
 	}
 	if strings.HasPrefix(mode, "peer") {
-		ns = "1250"
+		ns = map[string]string{"none": "1250", "auto": "2000"}[value("-lm")]
+	}
+	if strings.HasSuffix(mode, "-otherwise") {
+		rest[slices.Index(rest, "-lm")+1] = "mmap"
 	}
 	fmt.Printf(`[{"build_commit": %q, "n_prompt": %s, "n_gen": %s, "n_depth": %s,
-		"samples_ns": [%s]}]`, commit, value("-p"), value("-n"), value("-d"),
+		"load_mode": %q, "samples_ns": [%s]}]`, commit, value("-p"), value("-n"), value("-d"),
+		value("-lm"),
 		strings.TrimSuffix(strings.Repeat(ns+",", int(value("-r")[0]-'0')), ","))
 	return 0
 }
@@ -106,25 +110,29 @@ func TestCompare(t *testing.T) {
 	report, pairs, err := c.Run(t.Context(), g)
 	require.NoError(t, err)
 
-	// Two tests of five rounds with two sides, and the first token with three.
-	require.Len(t, report.Runs, 2*5*2+5*3)
+	// Two tests and the first token, five rounds, three sides.
+	require.Len(t, report.Runs, 3*5*3)
 	require.Len(t, log(), len(report.Runs))
 	var order []string
 	for _, line := range log()[:6] {
 		order = append(order, strings.Fields(line)[0])
 	}
-	require.Equal(t, []string{"norion", "peer", "peer", "norion", "norion", "peer"}, order)
+	require.Equal(t, []string{"norion", "peer", "peer", "peer", "peer", "norion"}, order)
 	args := func(line, after string) string { return line[strings.Index(line, after)+len(after):] }
-	require.Equal(t, args(log()[0], "native "), args(log()[1], "peer "), "the same flags")
+	require.Equal(t, args(log()[0], "native "), args(log()[2], "peer "), "the same flags")
+	require.Equal(t, strings.Replace(args(log()[0], "native "), "-lm auto", "-lm none", 1),
+		args(log()[1], "peer "), "its best flags")
 
 	require.Equal(t, bench.ReportSchema, report.Schema)
 	require.Equal(t, 5, report.Rounds)
 	require.Len(t, report.Models, 1)
 	require.EqualValues(t, 7, report.Models[0].Bytes)
-	require.Len(t, pairs, 2*2+3)
+	require.Len(t, pairs, 2*4+3)
 	require.Equal(t, bench.Summary{Median: 1.25, Min: 1.25, Max: 1.25, N: 5}, pairs[0].Ratio)
 	require.Equal(t, 4, pairs[0].SelfA.N)
 	require.Zero(t, pairs[0].SelfA.Spread())
+	require.Equal(t, bench.Summary{Median: 2, Min: 2, Max: 2, N: 5}, pairs[2].Ratio, "its defaults")
+	require.Equal(t, ">= 0.98", report.Claims[2].Bar)
 	first := report.Claims[0]
 	require.True(t, *first.Holds)
 	require.Equal(t, ">= 0.98", first.Bar)
@@ -154,7 +162,7 @@ func TestCompareQuick(t *testing.T) {
 	report, _, err := c.Run(t.Context(), bench.Grid{Models: []string{modelFile(t)}})
 	require.NoError(t, err)
 	require.True(t, report.Quick)
-	require.Len(t, report.Runs, 2*3*2)
+	require.Len(t, report.Runs, 2*3*3)
 	require.Contains(t, report.Runs[0].Subject, "pp128")
 	require.Len(t, report.Runs[0].SamplesNs, 1)
 }
@@ -169,6 +177,7 @@ func TestCompareFails(t *testing.T) {
 		{"norion", "peer", "completion-fails", bench.ErrProcess},
 		{"norion", "peer-silent", "completion", bench.ErrOutput},
 		{"norion", "peer", "completion-silent", bench.ErrOutput},
+		{"norion-otherwise", "peer", "completion", bench.ErrOutput},
 		{"norion", "peer-foreign", "completion", bench.ErrPeerBuild},
 	} {
 		c, _ := comparer(t, tt.norion, tt.peer, tt.completion)

@@ -57,6 +57,7 @@ func Flags() []Flag {
 			ints(func(g *Grid) *[]int { return &g.GPULayers })},
 		{"no-kv-offload", "", "nkvo", "keep the cache in host memory: 0 or 1", "0", setNoKVOffload},
 		{"flash-attn", "", "fa", "flash attention: on, off or auto", "auto", setFlash},
+		{"load-mode", "", "lm", "how weights come into memory: auto, none or mmap", "auto", setLoad},
 		{"repetitions", "r", "", "measurements of each test", "5", func(g *Grid, v string) error {
 			n, err := strconv.Atoi(v)
 			g.Reps = n
@@ -118,6 +119,18 @@ func setFlash(g *Grid, value string) error {
 			g.Flash = append(g.Flash, FlashAuto)
 		default:
 			return badFlag("flash-attn", "use on, off or auto", "unknown %q", clip(v))
+		}
+	}
+	return nil
+}
+
+func setLoad(g *Grid, value string) error {
+	for v := range strings.SplitSeq(value, ",") {
+		switch m := LoadMode(v); m {
+		case LoadAuto, LoadNone, LoadMap:
+			g.Load = append(g.Load, m)
+		default:
+			return badFlag("load-mode", "use auto, none or mmap", "unknown %q", clip(v))
 		}
 	}
 	return nil

@@ -17,10 +17,20 @@ const (
 	FlashOn   Flash = 1
 )
 
+// LoadMode says how weights come into memory; the names are llama-bench's.
+type LoadMode string
+
+const (
+	LoadAuto LoadMode = "auto" // as the program chooses
+	LoadNone LoadMode = "none" // read into memory of its own
+	LoadMap  LoadMode = "mmap"
+)
+
 // Grid is every combination that one run measures. An empty list means llama-bench's default.
 type Grid struct {
 	Models      []string // names or paths, as given
 	GPULayers   []int    // -1 means all
+	Load        []LoadMode
 	Batch       []int
 	MicroBatch  []int
 	TypeK       []string
@@ -47,19 +57,20 @@ const (
 
 // Test is one combination: what one line of llama-bench's table measures.
 type Test struct {
-	Model       string `json:"model"` // as given
-	Prompt      int    `json:"n_prompt"`
-	Gen         int    `json:"n_gen"`
-	Depth       int    `json:"n_depth"`
-	Batch       int    `json:"n_batch"`
-	MicroBatch  int    `json:"n_ubatch"`
-	TypeK       string `json:"type_k"`
-	TypeV       string `json:"type_v"`
-	Threads     int    `json:"n_threads"`
-	Poll        int    `json:"poll"`
-	GPULayers   int    `json:"n_gpu_layers"`
-	NoKVOffload bool   `json:"no_kv_offload"`
-	Flash       Flash  `json:"flash_attn"`
+	Model       string   `json:"model"` // as given
+	Prompt      int      `json:"n_prompt"`
+	Gen         int      `json:"n_gen"`
+	Depth       int      `json:"n_depth"`
+	Batch       int      `json:"n_batch"`
+	MicroBatch  int      `json:"n_ubatch"`
+	TypeK       string   `json:"type_k"`
+	TypeV       string   `json:"type_v"`
+	Threads     int      `json:"n_threads"`
+	Poll        int      `json:"poll"`
+	GPULayers   int      `json:"n_gpu_layers"`
+	NoKVOffload bool     `json:"no_kv_offload"`
+	Flash       Flash    `json:"flash_attn"`
+	Load        LoadMode `json:"load_mode"`
 }
 
 // String gives the name of the test in llama-bench's table: pp512, tg128, pp512+tg128 @ d4096.
@@ -87,7 +98,7 @@ func (t Test) Args(path string, reps int) []string {
 		"-m", path, "-d", n(t.Depth), "-b", n(t.Batch), "-ub", n(t.MicroBatch),
 		"-ctk", t.TypeK, "-ctv", t.TypeV, "-t", n(t.Threads), "--poll", n(t.Poll),
 		"-ngl", n(t.GPULayers), "-nkvo", bit(t.NoKVOffload), "-fa", n(int(t.Flash)),
-		"-r", n(reps), "-o", "json",
+		"-lm", string(t.Load), "-r", n(reps), "-o", "json",
 	}
 	if t.Prompt > 0 && t.Gen > 0 {
 		return append(args, "-p", "0", "-n", "0", "-pg", n(t.Prompt)+","+n(t.Gen))
@@ -130,6 +141,9 @@ func (g Grid) fill() Grid {
 	}
 	if len(g.Flash) == 0 {
 		g.Flash = []Flash{FlashAuto}
+	}
+	if len(g.Load) == 0 {
+		g.Load = []LoadMode{LoadAuto}
 	}
 	if g.Reps == 0 {
 		g.Reps = 5
@@ -195,6 +209,7 @@ func (g *Grid) count() int {
 	for _, l := range []int{
 		len(g.Models), len(g.GPULayers), len(g.Batch), len(g.MicroBatch), len(g.TypeK),
 		len(g.TypeV), len(g.NoKVOffload), len(g.Flash), len(g.Threads), len(g.Depth), len(g.Poll),
+		len(g.Load),
 	} {
 		n = min(n*l, TestsMax+1)
 	}
@@ -207,6 +222,7 @@ func (g Grid) Tests() []Test {
 	tests := []Test{{}}
 	tests = cross(tests, g.Models, func(t *Test, v string) { t.Model = v })
 	tests = cross(tests, g.GPULayers, func(t *Test, v int) { t.GPULayers = v })
+	tests = cross(tests, g.Load, func(t *Test, v LoadMode) { t.Load = v })
 	tests = cross(tests, g.Batch, func(t *Test, v int) { t.Batch = v })
 	tests = cross(tests, g.MicroBatch, func(t *Test, v int) { t.MicroBatch = v })
 	tests = cross(tests, g.TypeK, func(t *Test, v string) { t.TypeK = v })

@@ -116,7 +116,8 @@ func TestFlags(t *testing.T) {
 	var g bench.Grid
 	require.NoError(t, set(t, &g, "m", "a,b", "p", "8", "p", "16-32*2", "n", "0", "pg", "8,4",
 		"pg", "1,2", "d", "0,64", "b", "64", "ub", "32", "ctk", "q8_0,f16", "ctv", "bf16", "t", "1-2",
-		"poll", "0", "ngl", "-1,0", "nkvo", "0,1", "fa", "on,off,auto,1,0,-1", "r", "3"))
+		"poll", "0", "ngl", "-1,0", "nkvo", "0,1", "fa", "on,off,auto,1,0,-1", "lm",
+		"auto,none,mmap", "r", "3"))
 	require.Equal(t, bench.Grid{
 		Models: []string{"a", "b"}, Prompt: []int{8, 16, 32}, Gen: []int{0},
 		PromptGen: [][2]int{{8, 4}, {1, 2}}, Depth: []int{0, 64}, Batch: []int{64},
@@ -124,13 +125,15 @@ func TestFlags(t *testing.T) {
 		Threads: []int{1, 2}, Poll: []int{0}, GPULayers: []int{-1, 0},
 		NoKVOffload: []bool{false, true}, Reps: 3,
 		Flash: []bench.Flash{1, 0, -1, 1, 0, -1},
+		Load:  []bench.LoadMode{bench.LoadAuto, bench.LoadNone, bench.LoadMap},
 	}, g)
 	require.NoError(t, g.Validate())
-	require.Len(t, g.Tests(), (3+0+2)*2*2*2*2*2*2*6)
+	require.Len(t, g.Tests(), (3+0+2)*2*2*2*2*2*2*6*3)
 
 	for _, bad := range [][2]string{
 		{"p", "x"}, {"t", ""}, {"pg", "8"}, {"pg", "8,4,2"}, {"pg", "1-2"}, {"pg", "a,b"},
-		{"ctk", "q3"}, {"ctv", ""}, {"nkvo", "yes"}, {"fa", "maybe"}, {"r", "many"},
+		{"ctk", "q3"}, {"ctv", ""}, {"nkvo", "yes"}, {"fa", "maybe"}, {"lm", "mlock"}, {"lm", ""},
+		{"r", "many"},
 	} {
 		var g bench.Grid
 		err := set(t, &g, bad[0], bad[1])
@@ -209,7 +212,8 @@ func TestArgs(t *testing.T) {
 	t.Parallel()
 	var g bench.Grid
 	require.NoError(t, set(t, &g, "m", "x", "p", "0,8", "n", "0,4", "pg", "8,4", "d", "0,64", "ub",
-		"32", "ctk", "q8_0", "t", "3", "poll", "7", "ngl", "-1,5", "nkvo", "1", "fa", "on"))
+		"32", "ctk", "q8_0", "t", "3", "poll", "7", "ngl", "-1,5", "nkvo", "1", "fa", "on",
+		"lm", "none,auto"))
 	for _, want := range g.Tests() {
 		args := bench.LongArgs(want.Args("x", 2))
 		var back bench.Grid

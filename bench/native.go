@@ -78,6 +78,7 @@ type runner struct {
 type modelKey struct {
 	model     string
 	gpuLayers int
+	load      LoadMode
 }
 
 func (r *runner) unload() error {
@@ -91,7 +92,7 @@ func (r *runner) unload() error {
 
 // load makes r.model the model of t.
 func (r *runner) load(ctx context.Context, t Test) error {
-	key := modelKey{t.Model, t.GPULayers}
+	key := modelKey{t.Model, t.GPULayers, t.Load}
 	if r.model != nil && r.key == key {
 		return nil
 	}
@@ -108,6 +109,9 @@ func (r *runner) load(ctx context.Context, t Test) error {
 	}
 	m, err := llama.LoadModel(ctx, llama.ModelParams{
 		Paths: paths, CPUOnly: t.GPULayers == 0, GPULayers: max(0, t.GPULayers),
+		Load: map[LoadMode]llama.LoadMode{
+			LoadAuto: llama.LoadAuto, LoadNone: llama.LoadRead, LoadMap: llama.LoadMap,
+		}[t.Load],
 	})
 	if err != nil {
 		return err
@@ -300,7 +304,7 @@ func (r *runner) record(t Test) (Record, error) {
 		MicroBatch: t.MicroBatch, Threads: t.Threads, CPUMask: "0x0", Poll: t.Poll,
 		TypeK: t.TypeK, TypeV: t.TypeV, GPULayers: t.GPULayers, SplitMode: "layer",
 		NoKVOffload: t.NoKVOffload, Flash: t.Flash, Devices: "auto", TensorSplit: "0.00",
-		TensorBuftOverrides: "none", LoadMode: "auto", LazyMode: "auto", Repack: true,
+		TensorBuftOverrides: "none", LoadMode: t.Load, LazyMode: "auto", Repack: true,
 		Prompt: t.Prompt, Gen: t.Gen, Depth: t.Depth, TestTime: r.Now(),
 	}
 	rec.CPUInfo, rec.GPUInfo, rec.Backends = describe(devices)

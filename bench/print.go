@@ -145,6 +145,7 @@ func columns(g Grid, backends string) []string {
 		{"type_v", slices.Equal(g.TypeV, def.TypeV)},
 		{"no_kv_offload", slices.Equal(g.NoKVOffload, def.NoKVOffload)},
 		{"flash_attn", slices.Equal(g.Flash, def.Flash)},
+		{"load_mode", slices.Equal(g.Load, def.Load)},
 	} {
 		if !c.same {
 			out = append(out, c.name)
@@ -163,7 +164,7 @@ var layout = map[string]struct {
 	"backend": {-10, "backend"}, "n_threads": {7, "threads"}, "n_gpu_layers": {3, "ngl"},
 	"n_batch": {7, "n_batch"}, "n_ubatch": {8, "n_ubatch"}, "type_k": {6, "type_k"},
 	"type_v": {6, "type_v"}, "no_kv_offload": {13, "nkvo"}, "flash_attn": {3, "fa"},
-	"poll": {10, "poll"}, "test": {15, "test"}, "t/s": {20, "t/s"},
+	"poll": {10, "poll"}, "load_mode": {10, "lm"}, "test": {15, "test"}, "t/s": {20, "t/s"},
 }
 
 // row writes one line of the table, after the head when it is the first.

@@ -36,7 +36,7 @@ type Record struct {
 	Devices             string    `json:"devices"`
 	TensorSplit         string    `json:"tensor_split"`
 	TensorBuftOverrides string    `json:"tensor_buft_overrides"`
-	LoadMode            string    `json:"load_mode"`
+	LoadMode            LoadMode  `json:"load_mode"`
 	LazyMode            string    `json:"lazy_mode"`
 	Embeddings          bool      `json:"embeddings"`
 	NoOpOffload         int       `json:"no_op_offload"`
@@ -133,7 +133,7 @@ func (r *Record) fields() []field {
 		i("n_cpu_moe", r.CPUMoE), s("split_mode", r.SplitMode), i("main_gpu", r.MainGPU),
 		b("no_kv_offload", r.NoKVOffload), i("flash_attn", int(r.Flash)),
 		s("devices", r.Devices), s("tensor_split", r.TensorSplit),
-		s("tensor_buft_overrides", r.TensorBuftOverrides), s("load_mode", r.LoadMode),
+		s("tensor_buft_overrides", r.TensorBuftOverrides), s("load_mode", string(r.LoadMode)),
 		s("lazy_mode", r.LazyMode), b("embeddings", r.Embeddings),
 		i("no_op_offload", r.NoOpOffload), b("no_host", r.NoHost), b("repack", r.Repack),
 		i("fit_target", r.FitTarget), i("fit_min_ctx", r.FitMinCtx),
