@@ -1,7 +1,11 @@
 package engine_test
 
 import (
+	"context"
+	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -63,4 +67,39 @@ func TestPooling(t *testing.T) {
 		_, err := rank.Embed(t.Context(), []string{"abc"})
 		require.Equal(t, infer.KindUnsupported, infer.KindOf(err))
 	}
+}
+
+// TestEmbedWaitsOnce: a list that was admitted is computed, also when others fill the queue.
+func TestEmbedWaitsOnce(t *testing.T) {
+	e := openTiny(t, func(o *engine.Options) { o.QueueMax = 1 })
+	ctx, cancel := context.WithCancel(t.Context())
+	release, result := stuck(ctx, e, endless())
+	embedded := make(chan error, 1)
+	go func() {
+		_, err := e.Embed(t.Context(), slices.Repeat([]string{"hello"}, 100))
+		embedded <- err
+	}()
+	for e.Waiting() < 1 {
+		runtime.Gosched()
+	}
+	var others sync.WaitGroup
+	over := make(chan struct{})
+	for range 3 { // one runs, one waits, one is refused
+		others.Go(func() {
+			for {
+				select {
+				case <-over:
+					return
+				default:
+					_, _, _ = collect(t.Context(), e, infer.Request{Prompt: "x", MaxTokens: 1})
+				}
+			}
+		})
+	}
+	cancel()
+	release()
+	require.NoError(t, wait(t, embedded))
+	close(over)
+	others.Wait()
+	_ = wait(t, result)
 }

@@ -116,7 +116,8 @@ func (e *Engine) score(ctx context.Context, w *worker, tokens []llama.Token, fro
 const EmbedTextsMax = 4096
 
 // Embed implements infer.Backend. Vectors of tokens are pooled as the model's file says; where it
-// says nothing, by their mean. Each text is a task of its own, so that other requests come between.
+// says nothing, by their mean. The list is one request: it waits once, and the others wait until
+// all of it is computed; a long list that should not hold them up is better sent in parts.
 func (e *Engine) Embed(ctx context.Context, texts []string) ([][]float32, error) {
 	const op = "embed"
 	if len(texts) == 0 || len(texts) > EmbedTextsMax {
@@ -143,15 +144,20 @@ func (e *Engine) Embed(ctx context.Context, texts []string) ([][]float32, error)
 		}
 	}
 	out := make([][]float32, len(texts))
-	for i, tokens := range all {
-		err := e.call(ctx, op, time.Time{}, func(w *worker, t *task) error {
+	err := e.call(ctx, op, time.Time{}, func(w *worker, t *task) error {
+		for i, tokens := range all {
+			if t.ctx.Err() != nil {
+				return context.Cause(t.ctx)
+			}
 			var err error
-			out[i], err = e.embed(t.ctx, w, tokens)
-			return err
-		})
-		if err != nil {
-			return nil, err
+			if out[i], err = e.embed(t.ctx, w, tokens); err != nil {
+				return err
+			}
 		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	return out, nil
 }
