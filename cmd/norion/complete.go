@@ -51,7 +51,7 @@ func (a *app) pulledNames(cmd *cobra.Command) []string {
 // completeFlags offers the values of flags that have a list of them.
 func completeFlags(cmd *cobra.Command) {
 	for flag, values := range map[string]func() []string{
-		"kv-type": llama.KVTypes, "template": llama.PinnedTemplates,
+		"kv-type": llama.KVTypes, "load-mode": llama.LoadModes, "template": llama.PinnedTemplates,
 	} {
 		if cmd.Flags().Lookup(flag) == nil {
 			continue

@@ -57,6 +57,15 @@ func readMemory(root fs.FS) (Memory, error) {
 	return m, nil
 }
 
+// HugePages says whether a process that asks for huge pages of its own memory may get them.
+func HugePages() bool { return runtime.GOOS == "linux" && hugePages(os.DirFS("/")) }
+
+func hugePages(root fs.FS) bool {
+	data, err := fs.ReadFile(root, "sys/kernel/mm/transparent_hugepage/enabled")
+	mode := string(data) // the one that is set stands in brackets
+	return err == nil && (strings.Contains(mode, "[always]") || strings.Contains(mode, "[madvise]"))
+}
+
 // readMeminfo gives the fields of proc/meminfo in bytes.
 func readMeminfo(root fs.FS) (map[string]int64, error) {
 	f, err := root.Open("proc/meminfo")

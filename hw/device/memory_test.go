@@ -83,3 +83,15 @@ func TestAvailableMemoryHere(t *testing.T) {
 	require.Positive(t, m.TotalBytes)
 	require.LessOrEqual(t, m.AvailableBytes, m.TotalBytes)
 }
+
+func TestHugePages(t *testing.T) {
+	t.Parallel()
+	for mode, want := range map[string]bool{
+		"[always] madvise never\n": true, "always [madvise] never\n": true,
+		"always madvise [never]\n": false, "": false,
+	} {
+		const name = "sys/kernel/mm/transparent_hugepage/enabled"
+		require.Equal(t, want, hugePages(tree(map[string]string{name: mode})), mode)
+	}
+	require.False(t, hugePages(tree(nil)))
+}

@@ -1,46 +1,54 @@
 package engine
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/norion/norion/hw/device"
 	"github.com/norion/norion/runtime/gguf"
 	"github.com/norion/norion/runtime/infer"
+	"github.com/norion/norion/runtime/llama"
+)
+
+// Bounds of the estimate.
+const (
+	microBatchDefault = 512
+	headsMax          = 1 << 12
 )
 
 // need is what a load allocates, in bytes. Mapped weights are not in it: the system can read them
 // again.
 type need struct {
 	cache   int64
-	weights int64 // 0 when they are mapped
+	compute int64 // at least
+	weights int64 // 0 unless they must be read into memory
+	all     int64 // what the weights would need there
 	tokens  int   // of the cache
 	smaller bool  // a cache of q8_0 would be smaller, and possible
 }
 
 // checkMemory refuses a load whose buffers exceed the memory at hand, and a cache type that the
-// model cannot have.
-func (o *Options) checkMemory(shape gguf.Shape, tokens int) error {
+// model cannot have. It says whether there is room to read the weights into memory.
+func (o *Options) checkMemory(shape gguf.Shape, tokens int) (room bool, err error) {
 	n, err := o.need(shape, tokens)
 	if err != nil {
-		return err
+		return false, err
 	}
 	memory, err := device.AvailableMemory()
 	if err != nil {
-		return nil //nolint:nilerr // no answer is no reason to refuse
+		return false, nil //nolint:nilerr // no answer is no reason to refuse
 	}
-	return n.within(memory.AvailableBytes, memory.Source)
+	return n.room(memory.AvailableBytes), n.within(memory.AvailableBytes, memory.Source)
 }
 
 func (o *Options) need(shape gguf.Shape, tokens int) (need, error) {
-	n := need{tokens: tokens}
-	if o.NoMap {
-		n.weights = shape.TensorBytes
+	n := need{tokens: tokens, all: shape.TensorBytes, compute: o.computeBytes(shape, tokens)}
+	if o.Load == llama.LoadRead {
+		n.weights = n.all
 	}
-	name := o.KVType
-	if name == "" {
-		name = "f16"
-	}
+	name := cmp.Or(o.KVType, "f16")
 	cache, err := cacheBytes(shape, name, tokens, o.SmallWindow)
 	if errors.Is(err, gguf.ErrCacheType) {
 		return n, &infer.Error{
@@ -54,6 +62,41 @@ func (o *Options) need(shape gguf.Shape, tokens int) (need, error) {
 	small, err := cacheBytes(shape, "q8_0", tokens, o.SmallWindow)
 	n.smaller = err == nil && small < cache
 	return n, nil
+}
+
+// computeBytes is what one micro-batch needs for attention over a full context: for each of its
+// tokens a mask over the context, one for all layers and one for those with a window, and without
+// flash attention the scores of one layer's heads. Measured on the pin, this is all that grows with
+// the context; some tens of MiB that do not are left out.
+func (o *Options) computeBytes(shape gguf.Shape, tokens int) int64 {
+	micro := min(cmp.Or(o.MicroBatch, microBatchDefault), tokens)
+	if !shape.Causal {
+		micro = tokens // it reads a whole text at once
+	}
+	perCell, heads := 2, 0
+	if o.NoFlash {
+		perCell = 4
+	}
+	if shape.Window > 0 {
+		perCell *= 2
+	}
+	if o.NoFlash {
+		for _, l := range shape.Layers {
+			heads = max(heads, l.Heads)
+		}
+		perCell += 4 * min(heads, headsMax)
+	}
+	cells := int64(micro) * int64(tokens) // 2^52 at most: see llama.ContextTokensMax
+	if cells > math.MaxInt64/int64(perCell) {
+		return math.MaxInt64
+	}
+	return cells * int64(perCell)
+}
+
+// room says whether the weights may be read into memory, too: while half of it stays free.
+func (n need) room(free int64) bool {
+	half := free / 2
+	return n.cache <= half && n.compute <= half-n.cache && n.all <= half-n.cache-n.compute
 }
 
 // cacheBytes is the cost of a cache. That of the windows is kept at full length, too, unless small
@@ -74,23 +117,32 @@ func cacheBytes(shape gguf.Shape, name string, tokens int, small bool) (int64, e
 
 // within refuses a need above what is free.
 func (n need) within(free int64, source string) error {
-	if n.cache <= free && n.weights <= free-n.cache {
+	if n.cache <= free && n.compute <= free-n.cache && n.weights <= free-n.cache-n.compute {
 		return nil
 	}
+	context := add(n.cache, n.compute)
 	e := &infer.Error{
 		Op: "open", Kind: infer.KindNoMemory, Field: "context", Hint: "use a smaller --ctx",
 		Err: fmt.Errorf("%d tokens of context need %d MiB, %d MiB are free (%s)",
-			n.tokens, n.cache>>20, free>>20, source),
+			n.tokens, context>>20, free>>20, source),
 	}
-	if n.smaller {
+	if n.smaller && n.cache > n.compute {
 		e.Hint += ", or --kv-type q8_0"
 	}
 	if n.weights > 0 {
 		e.Err = fmt.Errorf("the weights need %d MiB and %d tokens of context %d MiB, %d MiB are "+
-			"free (%s)", n.weights>>20, n.tokens, n.cache>>20, free>>20, source)
+			"free (%s)", n.weights>>20, n.tokens, context>>20, free>>20, source)
 	}
 	if n.weights > free {
 		e.Field, e.Hint = "model", "let the file be mapped, or choose a smaller model"
 	}
 	return e
+}
+
+// add is a+b, or the largest number where that is too large.
+func add(a, b int64) int64 {
+	if a > math.MaxInt64-b {
+		return math.MaxInt64
+	}
+	return a + b
 }

@@ -30,7 +30,10 @@ type Options struct {
 	CPUOnly      bool // use no GPU
 	GPULayers    int  // layers on GPUs; 0 means all
 	CheckTensors bool // refuse weights with NaN or impossible values
-	NoMap        bool // read weights instead of mapping the file
+	// Load says how weights come into memory. LoadAuto maps the file, as llama.cpp does; but where
+	// the processor computes, huge pages are to be had and half of the free memory stays free, it
+	// reads the weights into huge pages, from which they are used faster.
+	Load llama.LoadMode
 
 	QueueMax int // requests waiting; 0 means 64
 
@@ -81,6 +84,12 @@ func (o *Options) Validate() error {
 			Op: "options", Kind: infer.KindInvalid, Field: "KV type",
 			Hint: fmt.Sprintf("use one of %v", llama.KVTypes()),
 			Err:  fmt.Errorf("unknown type %q", o.KVType),
+		}
+	}
+	if o.Load < llama.LoadAuto || o.Load > llama.LoadDirect {
+		return &infer.Error{
+			Op: "options", Kind: infer.KindInvalid, Field: "load mode", Hint: "use auto",
+			Err: fmt.Errorf("unknown mode %d", o.Load),
 		}
 	}
 	if len(o.Paths) == 0 {

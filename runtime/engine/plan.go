@@ -16,6 +16,7 @@ type loadPlan struct {
 	tokenBytes    int // no token is of more bytes of text
 	causal        bool
 	template      bool // the file has a chat template
+	room          bool // the weights may be read into memory
 	pooling       gguf.Pooling
 	notes         []string
 }
@@ -58,7 +59,8 @@ func (o *Options) check(file *gguf.File) (loadPlan, error) {
 	if err := p.setContext(o.ContextTokens, shape.ContextLength, table); err != nil {
 		return loadPlan{}, err
 	}
-	return p, o.checkMemory(shape, p.contextTokens)
+	p.room, err = o.checkMemory(shape, p.contextTokens)
+	return p, err
 }
 
 // setContext chooses the length of the context. A model that looks positions up in a table has

@@ -18,8 +18,11 @@ func TestC3Need(t *testing.T) {
 	layer := gguf.Layer{KVHeads: 2, KeyLength: 64, ValueLength: 64, Cached: true}
 	windowed := layer
 	windowed.Window = 16
-	shape := gguf.Shape{Layers: []gguf.Layer{layer, windowed}, TensorBytes: 1000}
-	const perToken = 2 * (64 + 64) * 2 * 2 // heads, keys and values, bytes, layers
+	shape := gguf.Shape{
+		Layers: []gguf.Layer{layer, windowed}, TensorBytes: 1000, Causal: true,
+	}
+	// heads, keys and values, bytes, layers; and masks of 50 tokens in a micro-batch
+	const perToken = 2*(64+64)*2*2 + 50*2
 	for _, c := range []struct {
 		name    string
 		o       Options
@@ -30,10 +33,12 @@ func TestC3Need(t *testing.T) {
 		{"exactly", Options{}, 100 * perToken, "", ""},
 		{"one byte less", Options{}, 100*perToken - 1, "context", "q8_0"},
 		{"already small", Options{KVType: "q4_0"}, 100, "context", "--ctx"},
-		{"with weights", Options{NoMap: true}, 100*perToken + 1000, "", ""},
-		{"with weights, one byte less", Options{NoMap: true}, 100*perToken + 999, "context", "--ctx"},
-		{"weights alone", Options{NoMap: true}, 999, "model", "mapped"},
+		{"with weights", Options{Load: llama.LoadRead}, 100*perToken + 1000, "", ""},
+		{"with weights, one byte less", Options{Load: llama.LoadRead}, 100*perToken + 999,
+			"context", "--ctx"},
+		{"weights alone", Options{Load: llama.LoadRead}, 999, "model", "mapped"},
 	} {
+		c.o.MicroBatch = 50
 		n, err := c.o.need(shape, 100)
 		require.NoError(t, err, c.name)
 		err = n.within(c.free, "test")
@@ -55,6 +60,41 @@ func TestC3Need(t *testing.T) {
 	n, err := (&Options{}).need(gguf.Shape{Layers: []gguf.Layer{vast}}, llama.ContextTokensMax)
 	require.NoError(t, err)
 	require.Error(t, n.within(math.MaxInt64-1, "test"), "sizes do not wrap around")
+}
+
+// TestC3Compute: what a micro-batch needs, as the pinned llama.cpp reports it for SmolLM2 and
+// Gemma 3 at 262,144 tokens; each reports less than 20 MiB more, whatever the context.
+func TestC3Compute(t *testing.T) {
+	t.Parallel()
+	smollm2 := gguf.Shape{Causal: true, Layers: []gguf.Layer{{Heads: 9}}}
+	gemma3 := gguf.Shape{Causal: true, Layers: []gguf.Layer{{Heads: 4}}, Window: 512}
+	for _, c := range []struct {
+		name  string
+		o     Options
+		shape gguf.Shape
+		mib   int64
+	}{
+		{"smollm2", Options{}, smollm2, 256},
+		{"smollm2, small batch", Options{MicroBatch: 128}, smollm2, 64},
+		{"smollm2, no flash", Options{NoFlash: true}, smollm2, 5120},
+		{"gemma3", Options{}, gemma3, 512},
+		{"gemma3, no flash", Options{NoFlash: true}, gemma3, 3072},
+		{"encoder", Options{}, gguf.Shape{}, 131072},
+	} {
+		require.Equal(t, c.mib<<20, c.o.computeBytes(c.shape, 262144), c.name)
+	}
+	require.EqualValues(t, math.MaxInt64,
+		(&Options{NoFlash: true}).computeBytes(gguf.Shape{Layers: []gguf.Layer{{Heads: headsMax}}},
+			llama.ContextTokensMax))
+}
+
+// TestRoom: weights are read into memory only while half of it stays free.
+func TestRoom(t *testing.T) {
+	t.Parallel()
+	n := need{cache: 10, compute: 20, all: 70}
+	require.True(t, n.room(200))
+	require.False(t, n.room(199))
+	require.False(t, need{cache: math.MaxInt64, compute: math.MaxInt64, all: 1}.room(1<<40))
 }
 
 func TestAbilities(t *testing.T) {

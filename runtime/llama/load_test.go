@@ -57,6 +57,19 @@ func TestLoadCanceled(t *testing.T) {
 	require.NoError(t, m.Close())
 }
 
+func TestLoadModes(t *testing.T) {
+	t.Parallel()
+	for i, name := range llama.LoadModes() {
+		var m llama.LoadMode
+		require.NoError(t, m.UnmarshalText([]byte(name)))
+		require.EqualValues(t, i, m)
+		require.Equal(t, name, m.String())
+	}
+	var m llama.LoadMode
+	requireCode(t, llama.Invalid, m.UnmarshalText([]byte("maps")))
+	require.Equal(t, "LoadMode(6)", (llama.LoadDirect + 1).String())
+}
+
 func TestR6ProgressPanics(t *testing.T) {
 	_, err := llama.LoadModel(t.Context(), llama.ModelParams{
 		Paths: []string{tinyFile(t)}, CPUOnly: true,

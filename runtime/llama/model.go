@@ -2,6 +2,7 @@ package llama
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -22,12 +23,40 @@ type LoadMode int32
 
 const (
 	LoadAuto LoadMode = iota // mapped where the devices allow it
-	LoadRead
+	LoadRead                 // into memory of its own, in huge pages where the system allows them
 	LoadMap
 	LoadLock
 	LoadMapLock
 	LoadDirect
 )
+
+// loadModes are llama.cpp's names, in the order of the constants.
+var loadModes = [...]string{"auto", "none", "mmap", "mlock", "mmap+mlock", "dio"}
+
+// LoadModes lists the names of the modes, LoadAuto's first.
+func LoadModes() []string { return slices.Clone(loadModes[:]) }
+
+// String is llama.cpp's name of the mode.
+func (m LoadMode) String() string {
+	if m < 0 || int(m) >= len(loadModes) {
+		return fmt.Sprintf("LoadMode(%d)", m)
+	}
+	return loadModes[m]
+}
+
+// MarshalText gives the name.
+func (m LoadMode) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
+
+// UnmarshalText reads a name. Errors: Invalid.
+func (m *LoadMode) UnmarshalText(name []byte) error {
+	i := slices.Index(loadModes[:], string(name))
+	if i < 0 {
+		return fail("load", Invalid, fmt.Sprintf("use one of %v", loadModes),
+			"unknown load mode %.20q", name)
+	}
+	*m = LoadMode(i)
+	return nil
+}
 
 // BufferOverride puts the tensors whose name matches Pattern into a buffer type.
 type BufferOverride struct {

@@ -97,3 +97,6 @@ func NativeStamp() string { return "" }
 
 // NativeFlags is empty, too.
 func NativeFlags() string { return "" }
+
+// HugeBytes is 0, too.
+func HugeBytes() uint64 { return 0 }
