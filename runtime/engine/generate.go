@@ -270,7 +270,11 @@ func (g *generation) steps(w *worker) (*infer.Final, error) {
 		if g.ctx.Err() != nil {
 			return nil, context.Cause(g.ctx)
 		}
-		if err := w.c.Step(picks); err != nil {
+		err := w.c.Step(picks)
+		if err == nil {
+			err = pick.Err
+		}
+		if err != nil {
 			if g.r.IgnoreEOS && g.usage.CompletionTokens > 0 && errors.Is(err, llama.BadGrammar) {
 				w.resync()
 				return g.conclude(infer.FinishStop, nil) // the grammar has come to its end

@@ -121,30 +121,46 @@ func encode(h contextHandle, n int) error {
 
 func syncContext(h contextHandle) { C.nr_sync(h.p) }
 
-// step fills the picks that C keeps for the context, runs them and views their pieces.
+// step fills the picks that C keeps for the context, runs them and reads what they gave.
 func step(h contextHandle, m modelHandle, n int, picks []Pick) error {
-	native := unsafe.Slice(C.nr_context_picks(h.p), len(picks))
-	for i, p := range picks {
-		native[i].sampler, native[i].place = p.Sampler.h.p, C.int32_t(p.Place)
-		native[i].special = 0
-		if p.Special {
-			native[i].special = 1
-		}
+	list := C.nr_context_picks(h.p, C.int32_t(len(picks)))
+	if list == nil && len(picks) > 0 {
+		return fail("step", Memory, hints[Memory], "no room for %d picks", len(picks))
+	}
+	places := unsafe.Slice(list, len(picks))
+	for i := range picks {
+		p, c := &picks[i], &places[i]
+		c.sampler, c.place = p.Sampler.h.p, C.int32_t(p.Place)
+		c.special, c.follows = number(p.Special), number(p.Follows)
+		p.Made, p.Token, p.EOG, p.Piece, p.Err = false, 0, false, nil, nil
 	}
 	if C.nr_step(h.p, C.int32_t(n), C.int32_t(len(picks)), h.err) != C.NR_OK {
 		return lastError("step", h.err)
 	}
 	for i := range picks {
-		c := &native[i]
-		picks[i].Token, picks[i].EOG = Token(c.token), c.eog != 0
-		if c.size < 0 { // a piece longer than the fixed place
-			long := make([]byte, -c.size)
-			picks[i].Piece = long[:piece(m, picks[i].Token, long, picks[i].Special)]
-			continue
+		p, c := &picks[i], &places[i]
+		switch {
+		case c.code != C.NR_OK:
+			p.Err = native("step", int32(c.code), C.GoString(&c.piece[0]))
+		case c.made == 0: // there was nothing to follow
+		case c.size < 0: // a piece longer than the fixed place
+			p.Piece = make([]byte, -c.size)
+			p.Piece = p.Piece[:piece(m, Token(c.token), p.Piece, p.Special)]
+		default:
+			p.Piece = unsafe.Slice((*byte)(unsafe.Pointer(&c.piece[0])), int(c.size))
 		}
-		picks[i].Piece = unsafe.Slice((*byte)(unsafe.Pointer(&c.piece[0])), int(c.size))
+		if c.made != 0 {
+			p.Made, p.Token, p.EOG = true, Token(c.token), c.eog != 0
+		}
 	}
 	return nil
+}
+
+func number(b bool) C.int32_t {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 func logits(h contextHandle, place, vocabulary int) []float32 {

@@ -1,7 +1,5 @@
 package llama
 
-import "errors"
-
 // arrays are the batch's places in C memory, owned by the context. Each has the same length,
 // the capacity of the batch.
 type arrays struct {
@@ -129,7 +127,7 @@ func (c *Context) computed(err error) error {
 	n := c.batch.n
 	c.batch.Reset()
 	c.outputs = c.outputs[:0]
-	if err != nil && !errors.Is(err, BadGrammar) {
+	if err != nil {
 		return err
 	}
 	c.outputs = append(c.outputs, c.batch.arrays.output[:n]...)
@@ -138,7 +136,7 @@ func (c *Context) computed(err error) error {
 			c.outputs[i] = 1
 		}
 	}
-	return err
+	return nil
 }
 
 // Sync waits for the device.
@@ -149,74 +147,6 @@ func (c *Context) Sync() error {
 	defer c.leave()
 	syncContext(c.h)
 	return nil
-}
-
-// Pick is one choice of a Step.
-type Pick struct {
-	Sampler *Sampler // chooses the token and accepts it
-	Place   int      // of the batch, with output set
-	Special bool     // spell control tokens in Piece
-
-	Token Token  // chosen
-	EOG   bool   // it ends the generation
-	Piece []byte // its bytes; owned by the context and valid until the next Step
-}
-
-// Step decodes the batch, then samples and spells one token for each pick, in one crossing. It
-// empties the batch and allocates nothing. Errors as Decode, and BadGrammar when a constraint
-// leaves nothing to choose.
-func (c *Context) Step(picks []Pick) error {
-	const op = "step"
-	if len(picks) > c.params.Sequences {
-		return fail(op, Invalid, "", "%d picks, at most %d", len(picks), c.params.Sequences)
-	}
-	for i := range picks {
-		p := &picks[i]
-		if p.Place < 0 || p.Place >= c.batch.n || c.batch.arrays.output[p.Place] == 0 {
-			return fail(op, Invalid, "add it with output", "place %d has no output", p.Place)
-		}
-		if p.Sampler == nil || p.Sampler.model != c.model {
-			return fail(op, Invalid, "", "pick %d has no sampler of this model", i)
-		}
-	}
-	for i := range picks {
-		if err := picks[i].Sampler.enter(op); err != nil {
-			leaveAll(picks[:i])
-			return err
-		}
-	}
-	defer leaveAll(picks)
-	if err := c.ready(op); err != nil {
-		return err
-	}
-	defer c.leave()
-	return c.computed(step(c.h, c.model.h, c.batch.n, picks))
-}
-
-func leaveAll(picks []Pick) {
-	for i := range picks {
-		picks[i].Sampler.leave()
-	}
-}
-
-// Sample chooses and accepts a token from the logits of a place of the last Decode.
-func (c *Context) Sample(s *Sampler, place int) (Token, error) {
-	const op = "sample"
-	if s == nil || s.model != c.model {
-		return 0, fail(op, Invalid, "", "no sampler of this model")
-	}
-	if err := s.enter(op); err != nil {
-		return 0, err
-	}
-	defer s.leave()
-	if err := c.enter(op); err != nil {
-		return 0, err
-	}
-	defer c.leave()
-	if err := c.checkOutput(op, place); err != nil {
-		return 0, err
-	}
-	return sample(c.h, s.h, place)
 }
 
 // checkOutput refuses a place of the last batch that has no output.

@@ -81,6 +81,26 @@ int32_t decode_error(int32_t code, nr_error * err) {
     }
 }
 
+// confirms says whether a pick chose the token that the next one stands on: a draft came true.
+bool confirms(const nr_context * ctx, const nr_pick & pick, const nr_pick & next) {
+    return pick.made != 0 && pick.eog == 0 && pick.token == ctx->batch.token[next.place];
+}
+
+void make(nr_context * ctx, nr_pick & pick) {
+    nr_error err;
+    pick.token = nr_sampler_sample(pick.sampler, ctx, pick.place, &err);
+    if (pick.token < 0) {
+        pick.code = err.code;
+        std::snprintf(pick.piece, sizeof(pick.piece), "%.*s",
+                      static_cast<int>(sizeof(pick.piece)) - 1, err.text);
+        return;
+    }
+    pick.made = 1;
+    pick.eog = llama_vocab_is_eog(ctx->model->vocab, pick.token) ? 1 : 0;
+    pick.size = nr_piece(ctx->model, pick.token, pick.piece, sizeof(pick.piece),
+                         pick.special != 0);
+}
+
 } // namespace
 
 nr_context_params nr_context_defaults(void) {
@@ -124,7 +144,6 @@ nr_context * nr_context_new(nr_model * model, const nr_context_params * params, 
             return nullptr;
         }
         out->model = model;
-        out->picks.resize(params->n_seq_max);
         set_batch(*out, static_cast<int32_t>(llama_n_batch(out->ctx)));
         llama_set_abort_callback(out->ctx, on_abort, out.get());
         return out.release();
@@ -174,7 +193,14 @@ nr_batch nr_context_batch(nr_context * ctx) {
             static_cast<int32_t>(ctx->seq.size())};
 }
 
-nr_pick * nr_context_picks(nr_context * ctx) { return ctx->picks.data(); }
+nr_pick * nr_context_picks(nr_context * ctx, int32_t n) {
+    return nr_guard<nr_pick *>(nullptr, NR_MEMORY, nullptr, [&] {
+        if (ctx->picks.size() < static_cast<size_t>(n)) {
+            ctx->picks.resize(static_cast<size_t>(n));
+        }
+        return ctx->picks.data();
+    });
+}
 
 int32_t nr_decode(nr_context * ctx, int32_t n, nr_error * err) {
     return nr_guard<int32_t>(err, NR_DECODE, NR_DECODE, [&] {
@@ -197,16 +223,12 @@ int32_t nr_step(nr_context * ctx, int32_t n, int32_t n_picks, nr_error * err) {
         return code;
     }
     llama_synchronize(ctx->ctx);
-    const llama_vocab * vocab = ctx->model->vocab;
     for (int32_t i = 0; i < n_picks; i++) {
         nr_pick & pick = ctx->picks[i];
-        pick.token = nr_sampler_sample(pick.sampler, ctx, pick.place, err);
-        if (pick.token < 0) {
-            return err->code;
+        pick.made = pick.code = 0;
+        if (pick.follows == 0 || (i > 0 && confirms(ctx, ctx->picks[i - 1], pick))) {
+            make(ctx, pick);
         }
-        pick.eog = llama_vocab_is_eog(vocab, pick.token) ? 1 : 0;
-        pick.size = nr_piece(ctx->model, pick.token, pick.piece, sizeof(pick.piece),
-                             pick.special != 0);
     }
     return NR_OK;
 }

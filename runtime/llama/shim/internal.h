@@ -28,7 +28,7 @@ struct nr_context {
     std::vector<int32_t> seq;              // [n_batch], what batch.seq_id points into
     std::vector<llama_seq_id *> seq_ids;   // [n_batch]
     std::vector<int32_t> n_seq_ids;        // [n_batch], all 1
-    std::vector<nr_pick> picks;            // [n_seq_max]
+    std::vector<nr_pick> picks;            // as many as were asked for at once
     std::atomic<bool> abort{false};
     bool moved = false;   // cells were copied or moved, but not yet what they hold
     bool settling = false; // the abort flag waits meanwhile

@@ -206,16 +206,22 @@ NR_API nr_batch nr_context_batch(nr_context * ctx);
 typedef struct nr_pick {
     nr_sampler * sampler;
     int32_t place;
+    int32_t special;   // in: 1 shows control tokens as text
+    int32_t follows;   // in: 1 makes it only when the pick before it chose the token at `place`
     int32_t token;     // out
     int32_t eog;       // out: 1 when it ends the generation
+    int32_t made;      // out: 1 when a token was chosen and accepted
+    int32_t code;      // out: an nr_code; piece then holds the NUL-ended reason
     int32_t size;      // out: bytes in piece; negative: bytes needed, ask nr_piece
-    int32_t special;   // in: 1 shows control tokens as text
     char piece[240];   // out
 } nr_pick;
-NR_API nr_pick * nr_context_picks(nr_context * ctx); // n_seq_max places, owned by the context
+// n places for picks, owned by the context and valid until they are asked for again; NULL when
+// there is no memory.
+NR_API nr_pick * nr_context_picks(nr_context * ctx, int32_t n);
 
-// Decodes the first n places, then makes the first n_picks picks. Picks are made only when the
-// decode succeeds. Waits for the result.
+// Decodes the first n places, then makes the first n_picks picks, in order. The result is that of
+// the decode; without it no pick is made. A pick that fails says so itself and stops no other.
+// Waits for the result.
 NR_API int32_t nr_step(nr_context * ctx, int32_t n, int32_t n_picks, nr_error * err);
 // Decodes without waiting for the device: what llama-bench times.
 NR_API int32_t nr_decode(nr_context * ctx, int32_t n, nr_error * err);
