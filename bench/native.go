@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/norion/norion/runtime/engine"
 	"github.com/norion/norion/runtime/gguf"
 	"github.com/norion/norion/runtime/llama"
 )
@@ -103,15 +104,17 @@ func (r *runner) load(ctx context.Context, t Test) error {
 	if err != nil {
 		return err
 	}
-	paths, err := checkFile(path)
+	paths, weights, err := checkFile(path)
 	if err != nil {
 		return err
 	}
+	mode := map[LoadMode]llama.LoadMode{LoadNone: llama.LoadRead, LoadMap: llama.LoadMap}[t.Load]
+	if t.Load == LoadAuto {
+		mode = engine.AutoLoad(weights, 0, t.GPULayers == 0)
+	}
 	m, err := llama.LoadModel(ctx, llama.ModelParams{
 		Paths: paths, CPUOnly: t.GPULayers == 0, GPULayers: max(0, t.GPULayers),
-		Load: map[LoadMode]llama.LoadMode{
-			LoadAuto: llama.LoadAuto, LoadNone: llama.LoadRead, LoadMap: llama.LoadMap,
-		}[t.Load],
+		Load: mode,
 	})
 	if err != nil {
 		return err
@@ -121,16 +124,22 @@ func (r *runner) load(ctx context.Context, t Test) error {
 }
 
 // checkFile validates the model's files before C sees them, and gives back the memory that this
-// took, so that it does not count against the model's.
-func checkFile(path string) ([]string, error) {
+// took, so that it does not count against the model's. It also returns the bytes of all tensors.
+func checkFile(path string) (paths []string, weights int64, err error) {
 	f, err := gguf.Open(path)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	paths := f.Paths()
-	err = errors.Join(f.CheckModel(), f.Close())
+	paths = f.Paths()
+	err = f.CheckModel()
+	if err == nil {
+		var shape gguf.Shape
+		shape, err = f.Shape()
+		weights = shape.TensorBytes
+	}
+	err = errors.Join(err, f.Close())
 	debug.FreeOSMemory()
-	return paths, err
+	return paths, weights, err
 }
 
 // contextBlock is what llama.cpp rounds the size of a context up to.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/norion/norion/hw/device"
 	"github.com/norion/norion/runtime/gguf"
@@ -30,17 +31,37 @@ type need struct {
 }
 
 // checkMemory refuses a load whose buffers exceed the memory at hand, and a cache type that the
-// model cannot have. It says whether there is room to read the weights into memory.
-func (o *Options) checkMemory(shape gguf.Shape, tokens int) (room bool, err error) {
+// model cannot have.
+func (o *Options) checkMemory(shape gguf.Shape, tokens int) (need, error) {
 	n, err := o.need(shape, tokens)
 	if err != nil {
-		return false, err
+		return n, err
 	}
 	memory, err := device.AvailableMemory()
 	if err != nil {
-		return false, nil //nolint:nilerr // no answer is no reason to refuse
+		return n, nil //nolint:nilerr // no answer is no reason to refuse
 	}
-	return n.room(memory.AvailableBytes), n.within(memory.AvailableBytes, memory.Source)
+	return n, n.within(memory.AvailableBytes, memory.Source)
+}
+
+// AutoLoad is what llama.LoadAuto comes to for an engine whose weights and other buffers take so
+// many bytes: llama.LoadRead where the processor computes, huge pages are to be had and half of the
+// free memory stays free; else llama.LoadAuto, which maps the file. llama.Start comes before it.
+func AutoLoad(weights, others int64, cpuOnly bool) llama.LoadMode {
+	memory, err := device.AvailableMemory()
+	if err != nil || !device.HugePages() || add(weights, others) > memory.AvailableBytes/2 ||
+		!cpuOnly && hasGPU() {
+		return llama.LoadAuto
+	}
+	return llama.LoadRead
+}
+
+// hasGPU says whether llama.cpp would put layers elsewhere than into the host's memory.
+func hasGPU() bool {
+	devices, err := llama.Devices()
+	return err != nil || slices.ContainsFunc(devices, func(d llama.Device) bool {
+		return d.Type == llama.DeviceGPU || d.Type == llama.DeviceIntegratedGPU
+	})
 }
 
 func (o *Options) need(shape gguf.Shape, tokens int) (need, error) {
@@ -91,12 +112,6 @@ func (o *Options) computeBytes(shape gguf.Shape, tokens int) int64 {
 		return math.MaxInt64
 	}
 	return cells * int64(perCell)
-}
-
-// room says whether the weights may be read into memory, too: while half of it stays free.
-func (n need) room(free int64) bool {
-	half := free / 2
-	return n.cache <= half && n.compute <= half-n.cache && n.all <= half-n.cache-n.compute
 }
 
 // cacheBytes is the cost of a cache. That of the windows is kept at full length, too, unless small

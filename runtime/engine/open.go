@@ -7,10 +7,8 @@ import (
 	"log/slog"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 
-	"github.com/norion/norion/hw/device"
 	"github.com/norion/norion/runtime/gguf"
 	"github.com/norion/norion/runtime/infer"
 	"github.com/norion/norion/runtime/llama"
@@ -43,7 +41,7 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	if err := llama.Start(o.Logger); err != nil {
 		return nil, fail(op, err)
 	}
-	model, err := llama.LoadModel(ctx, o.modelParams(file.Paths(), plan.room))
+	model, err := llama.LoadModel(ctx, o.modelParams(file.Paths(), plan.need))
 	if err != nil {
 		return nil, fail(op, err)
 	}
@@ -66,23 +64,15 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	return e, nil
 }
 
-func (o *Options) modelParams(paths []string, room bool) llama.ModelParams {
+func (o *Options) modelParams(paths []string, n need) llama.ModelParams {
 	p := llama.ModelParams{
 		Paths: paths, CPUOnly: o.CPUOnly, GPULayers: o.GPULayers, CheckTensors: o.CheckTensors,
 		Progress: o.Progress, Load: o.Load,
 	}
-	if o.Load == llama.LoadAuto && room && (o.CPUOnly || !hasGPU()) && device.HugePages() {
-		p.Load = llama.LoadRead
+	if o.Load == llama.LoadAuto {
+		p.Load = AutoLoad(n.all, add(n.cache, n.compute), o.CPUOnly)
 	}
 	return p
-}
-
-// hasGPU says whether llama.cpp would put layers elsewhere than into the host's memory.
-func hasGPU() bool {
-	devices, err := llama.Devices()
-	return err != nil || slices.ContainsFunc(devices, func(d llama.Device) bool {
-		return d.Type == llama.DeviceGPU || d.Type == llama.DeviceIntegratedGPU
-	})
 }
 
 // prepareContext makes the context, the adapters and the chat template.

@@ -16,7 +16,7 @@ type loadPlan struct {
 	tokenBytes    int // no token is of more bytes of text
 	causal        bool
 	template      bool // the file has a chat template
-	room          bool // the weights may be read into memory
+	need          need
 	pooling       gguf.Pooling
 	notes         []string
 }
@@ -59,7 +59,7 @@ func (o *Options) check(file *gguf.File) (loadPlan, error) {
 	if err := p.setContext(o.ContextTokens, shape.ContextLength, table); err != nil {
 		return loadPlan{}, err
 	}
-	p.room, err = o.checkMemory(shape, p.contextTokens)
+	p.need, err = o.checkMemory(shape, p.contextTokens)
 	return p, err
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/norion/norion/hw/device"
 	"github.com/norion/norion/runtime/gguf"
 	"github.com/norion/norion/runtime/infer"
 	"github.com/norion/norion/runtime/llama"
@@ -88,13 +89,21 @@ func TestC3Compute(t *testing.T) {
 			llama.ContextTokensMax))
 }
 
-// TestRoom: weights are read into memory only while half of it stays free.
-func TestRoom(t *testing.T) {
+// TestAutoLoad: weights are read into memory only while half of it stays free.
+func TestAutoLoad(t *testing.T) {
 	t.Parallel()
-	n := need{cache: 10, compute: 20, all: 70}
-	require.True(t, n.room(200))
-	require.False(t, n.room(199))
-	require.False(t, need{cache: math.MaxInt64, compute: math.MaxInt64, all: 1}.room(1<<40))
+	want := llama.LoadAuto
+	if device.HugePages() {
+		want = llama.LoadRead
+	}
+	require.Equal(t, want, AutoLoad(1, 1, true))
+	require.Equal(t, llama.LoadAuto, AutoLoad(math.MaxInt64, math.MaxInt64, true))
+	memory, err := device.AvailableMemory()
+	if err != nil {
+		require.ErrorIs(t, err, device.ErrUnknown)
+		return
+	}
+	require.Equal(t, llama.LoadAuto, AutoLoad(memory.TotalBytes/2, 1, true))
 }
 
 func TestAbilities(t *testing.T) {
