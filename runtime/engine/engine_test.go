@@ -95,7 +95,8 @@ func TestGenerate(t *testing.T) {
 		at := strings.Index(cold, " ") + 3
 		stop := cold[at : at+12]
 		text, f := answer(t, e, infer.Request{Prompt: story, MaxTokens: 40, Stop: []string{stop}})
-		require.Equal(t, cold[:strings.Index(cold, stop)], text)
+		before, _, _ := strings.Cut(cold, stop)
+		require.Equal(t, before, text)
 		require.Equal(t, infer.FinishStop, f.Reason)
 		require.Equal(t, stop, f.Stop)
 	})
@@ -310,14 +311,26 @@ func TestOpenRefuses(t *testing.T) {
 		{"not GGUF", engine.Options{Paths: []string{write("a", "hello there")}}, infer.KindModel},
 		{"truncated", engine.Options{Paths: []string{write("b", "GGUF\x03\x00\x00")}}, infer.KindModel},
 		{"KV type", engine.Options{Paths: []string{model}, KVType: "q9"}, infer.KindInvalid},
-		{"negative context", engine.Options{Paths: []string{model}, ContextTokens: -1},
-			infer.KindInvalid},
-		{"more memory than there is", engine.Options{Paths: []string{model}, ContextTokens: 1 << 26},
-			infer.KindNoMemory},
-		{"template", engine.Options{Paths: []string{model}, Template: "{% if"},
-			infer.KindUnsupported},
-		{"adapter", engine.Options{Paths: []string{model}, Loras: []engine.Lora{{Path: model}}},
-			infer.KindModel},
+		{
+			"negative context",
+			engine.Options{Paths: []string{model}, ContextTokens: -1},
+			infer.KindInvalid,
+		},
+		{
+			"more memory than there is",
+			engine.Options{Paths: []string{model}, ContextTokens: 1 << 26},
+			infer.KindNoMemory,
+		},
+		{
+			"template",
+			engine.Options{Paths: []string{model}, Template: "{% if"},
+			infer.KindUnsupported,
+		},
+		{
+			"adapter",
+			engine.Options{Paths: []string{model}, Loras: []engine.Lora{{Path: model}}},
+			infer.KindModel,
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e, err := engine.Open(t.Context(), c.o)

@@ -2,8 +2,8 @@ package engine_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"log"
 
 	"github.com/norion/norion/runtime/engine"
 	"github.com/norion/norion/runtime/infer"
@@ -15,21 +15,24 @@ func Example() {
 	ctx := context.Background()
 	models, err := store.Open(store.Options{})
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
-	defer models.Close()
 	m, err := models.Pull(ctx, "smollm2:135m", store.PullOptions{})
-	if err != nil {
-		log.Fatal(err)
+	if err = errors.Join(err, models.Close()); err != nil {
+		fmt.Println(err)
+		return
 	}
 	e, err := engine.Open(ctx, engine.Options{Paths: []string{m.Path}, Threads: 1})
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	defer e.Close()
 	for chunk, err := range e.Generate(ctx, infer.Request{Prompt: "One, two, three,", MaxTokens: 4}) {
 		if err != nil {
-			log.Fatal(err)
+			fmt.Println(err)
+			return
 		}
 		fmt.Print(chunk.Text)
 	}

@@ -137,7 +137,7 @@ func TestE8PlaceOfCanceled(t *testing.T) {
 	}
 	cancel()
 	release()
-	wait(t, result)
+	_ = wait(t, result)
 }
 
 // TestPriority: who waits is served by priority.
@@ -165,7 +165,7 @@ func TestPriority(t *testing.T) {
 	}
 	cancel()
 	release()
-	wait(t, result)
+	_ = wait(t, result)
 	wg.Wait()
 	require.Equal(t, []int{7, 0, -3}, []int{<-served, <-served, <-served})
 }

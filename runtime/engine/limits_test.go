@@ -47,11 +47,17 @@ func TestInvalidRequests(t *testing.T) {
 	}{
 		{"nothing", infer.Request{}, infer.KindInvalid},
 		{"two inputs", infer.Request{Prompt: "a", Messages: hi}, infer.KindInvalid},
-		{"token beyond the vocabulary", infer.Request{Tokens: []infer.TokenID{1 << 20}},
-			infer.KindInvalid},
+		{
+			"token beyond the vocabulary",
+			infer.Request{Tokens: []infer.TokenID{1 << 20}},
+			infer.KindInvalid,
+		},
 		{"negative token", infer.Request{Tokens: []infer.TokenID{-1}}, infer.KindInvalid},
-		{"grammar", infer.Request{Prompt: "a", Constraint: infer.Constraint{Grammar: "root ::= ("}},
-			infer.KindInvalid},
+		{
+			"grammar",
+			infer.Request{Prompt: "a", Constraint: infer.Constraint{Grammar: "root ::= ("}},
+			infer.KindInvalid,
+		},
 		{"grammar without root", infer.Request{
 			Prompt: "a", Constraint: infer.Constraint{Grammar: `x ::= "a"`},
 		}, infer.KindInvalid},
@@ -64,8 +70,11 @@ func TestInvalidRequests(t *testing.T) {
 		{"tools that the template would drop", infer.Request{
 			Messages: hi, Tools: []infer.Tool{{Name: "f"}},
 		}, infer.KindUnsupported},
-		{"scope", infer.Request{Prompt: "a", KV: infer.KVPolicy{Scope: "x"}},
-			infer.KindUnsupported},
+		{
+			"scope",
+			infer.Request{Prompt: "a", KV: infer.KVPolicy{Scope: "x"}},
+			infer.KindUnsupported,
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, chunks, err := collect(t.Context(), e, c.r)

@@ -46,7 +46,7 @@ func TestG2TruncatedData(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, seed))
 	for range 1000 {
 		n := header + random.Int64N(end-header)
-		e := requireRefused(t, b[:n], ErrTruncated, "data")
+		e := refusal(t, b[:n], ErrTruncated, "data")
 		require.Contains(t, e.Field, "tensor", "seed %d", seed)
 	}
 	_, err = read(b[:end])
@@ -130,7 +130,7 @@ func TestG4Overlap(t *testing.T) {
 		x := gguftest.F32("b", 8)
 		x.Offset = &off
 		b := tensorsOf(gguftest.F32("a", 8), x).Bytes()
-		e := requireRefused(t, b, ErrCorrupt, `tensor "b" offset`)
+		e := refusal(t, b, ErrCorrupt, `tensor "b" offset`)
 		require.NotEmpty(t, e.Hint, name)
 	}
 }

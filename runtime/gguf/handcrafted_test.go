@@ -25,7 +25,13 @@ func fileOf(kvs ...gguftest.KV) gguftest.File { return gguftest.File{KVs: kvs} }
 func tensorsOf(ts ...gguftest.Tensor) gguftest.File { return gguftest.File{Tensors: ts} }
 
 // requireRefused checks that b is refused with that kind and field, and a sane offset.
-func requireRefused(t *testing.T, b []byte, kind error, field string) *Error {
+func requireRefused(t *testing.T, b []byte, kind error, field string) {
+	t.Helper()
+	require.NotNil(t, refusal(t, b, kind, field))
+}
+
+// refusal is requireRefused for a test that looks further.
+func refusal(t *testing.T, b []byte, kind error, field string) *Error {
 	t.Helper()
 	_, err := read(b)
 	require.ErrorIs(t, err, kind)
@@ -82,23 +88,33 @@ func handmadeFiles() []handmade {
 		{"version future", gguftest.File{Version: 4}, nil, ErrVersion, "header version"},
 		{"version big-endian", gguftest.File{Version: 3 << 24}, nil, ErrVersion, "header version"},
 		{"version 0", f, append([]byte("GGUF"), make([]byte, 20)...), ErrVersion, "header version"},
-		{"tensor count", gguftest.File{TensorCount: gguftest.Uint64(max64)}, nil, ErrLimit,
-			"header tensor count"},
+		{
+			"tensor count",
+			gguftest.File{TensorCount: gguftest.Uint64(max64)},
+			nil, ErrLimit,
+			"header tensor count",
+		},
 		{"key count", gguftest.File{KVCount: gguftest.Uint64(max64)}, nil, ErrLimit, "header key count"},
 		{"key size", f, withKV(gguftest.Text(nil, "")[:0], max64), ErrLimit, "key 0 name"},
 		{"empty key", fileOf(gguftest.KV{Key: "", Value: "text"}), nil, ErrCorrupt, "key 0 name"},
 		{"NUL in key", fileOf(gguftest.KV{Key: "a\x00b", Value: true}), nil, ErrCorrupt, "name"},
-		{"value type", fileOf(gguftest.KV{Key: "k", Value: gguftest.Raw{Type: 13, Bytes: []byte{0}}}),
-			nil, ErrCorrupt, `key "k" type`},
+		{
+			"value type", fileOf(gguftest.KV{Key: "k", Value: gguftest.Raw{Type: 13, Bytes: []byte{0}}}),
+			nil, ErrCorrupt, `key "k" type`,
+		},
 		{"element type", fileOf(gguftest.KV{Key: "k", Value: gguftest.Raw{
 			Type: 9, Bytes: append([]byte{13, 0, 0, 0}, make([]byte, 8)...),
 		}}), nil, ErrCorrupt, `key "k" element type`},
-		{"duplicate key", fileOf(gguftest.KV{Key: "k", Value: true}, gguftest.KV{Key: "k", Value: false}),
-			nil, ErrCorrupt, `key "k" name`},
+		{
+			"duplicate key", fileOf(gguftest.KV{Key: "k", Value: true}, gguftest.KV{Key: "k", Value: false}),
+			nil, ErrCorrupt, `key "k" name`,
+		},
 		{"alignment 13", fileOf(u32(13)), nil, ErrCorrupt, "general.alignment"},
 		{"alignment 0", fileOf(u32(0)), nil, ErrCorrupt, "general.alignment"},
-		{"alignment type", fileOf(gguftest.KV{Key: "general.alignment", Value: int32(32)}), nil,
-			ErrCorrupt, "general.alignment"},
+		{
+			"alignment type", fileOf(gguftest.KV{Key: "general.alignment", Value: int32(32)}), nil,
+			ErrCorrupt, "general.alignment",
+		},
 		{"tensor name size", tensorsOf(gguftest.F32(long, 8)), nil, ErrLimit, "tensor 0 name"},
 		{"NUL in tensor name", tensorsOf(gguftest.F32("a\x00b", 8)), nil, ErrCorrupt, "name"},
 		{"dimension count", big(0, 1, 1, 1, 1, 1), nil, ErrCorrupt, `tensor "t" dimension count`},

@@ -87,8 +87,12 @@ func TestWindows(t *testing.T) {
 			pair(".attention.sliding_window_pattern", []bool{true, false, true}),
 			pair(".attention.key_length_swa", uint32(4)),
 		}, []int{1}, 512},
-		{"gemma3", 4, []gguftest.KV{window, pair(".attention.sliding_window_pattern", uint32(2))},
-			[]int{1, 3}, 512},
+		{
+			"gemma3", 4,
+			[]gguftest.KV{window, pair(".attention.sliding_window_pattern", uint32(2))},
+			[]int{1, 3},
+			512,
+		},
 		{"lfm2", 3, []gguftest.KV{window}, nil, 512},
 		{"smallthinker", 4, []gguftest.KV{window}, []int{0}, 4096},
 		{"exaone-moe", 4, nil, []int{3}, 128},
@@ -123,28 +127,44 @@ func TestCacheKinds(t *testing.T) {
 		want CacheSize // f16
 	}{
 		{"bert", 2, nil, CacheNone, CacheSize{}},
-		{"mamba", 2, []gguftest.KV{pair(".attention.head_count", uint32(0))}, CacheRecurrent,
-			CacheSize{StateLayers: 2}},
-		{"jamba", 4, []gguftest.KV{perLayer(0, 2, 0, 0)}, CacheHybrid,
-			CacheSize{FullLayers: 1, FullBytes: 64, StateLayers: 3}},
+		{
+			"mamba", 2,
+			[]gguftest.KV{pair(".attention.head_count", uint32(0))},
+			CacheRecurrent,
+			CacheSize{StateLayers: 2},
+		},
+		{
+			"jamba", 4,
+			[]gguftest.KV{perLayer(0, 2, 0, 0)},
+			CacheHybrid,
+			CacheSize{FullLayers: 1, FullBytes: 64, StateLayers: 3},
+		},
 		{"qwen3next", 8, nil, CacheHybrid, CacheSize{FullLayers: 2, FullBytes: 128, StateLayers: 6}},
 		{"falcon-h1", 2, nil, CacheHybrid, CacheSize{FullLayers: 2, FullBytes: 128, StateLayers: 2}},
 		{"gemma4", 4, []gguftest.KV{
 			pair(".attention.sliding_window", uint32(16)),
 			pair(".attention.sliding_window_pattern", []bool{true, false, true, false}),
 			pair(".attention.shared_kv_layers", uint32(2)),
-		}, CacheWindow, CacheSize{FullLayers: 1, FullBytes: 64, WindowLayers: 1, WindowBytes: 64,
-			Window: 16, SharedLayers: 2}},
-		{"glm4moe", 3, []gguftest.KV{pair(".nextn_predict_layers", uint32(1))}, CacheFull,
-			CacheSize{FullLayers: 2, FullBytes: 128}},
+		}, CacheWindow, CacheSize{
+			FullLayers: 1, FullBytes: 64, WindowLayers: 1, WindowBytes: 64,
+			Window: 16, SharedLayers: 2,
+		}},
+		{
+			"glm4moe", 3,
+			[]gguftest.KV{pair(".nextn_predict_layers", uint32(1))},
+			CacheFull,
+			CacheSize{FullLayers: 2, FullBytes: 128},
+		},
 		{"deepseek2", 1, []gguftest.KV{
 			pair(".attention.head_count_kv", uint32(1)), pair(".attention.key_length", uint32(576)),
 			pair(".attention.value_length", uint32(512)),
 			pair(".attention.key_length_mla", uint32(192)),
 			pair(".attention.value_length_mla", uint32(128)),
 		}, CacheFull, CacheSize{FullLayers: 1, FullBytes: 1152}},
-		{"deepseek32", 1, nil, CacheFull,
-			CacheSize{FullLayers: 1, FullBytes: 64, IndexNotKnown: true}},
+		{
+			"deepseek32", 1, nil, CacheFull,
+			CacheSize{FullLayers: 1, FullBytes: 64, IndexNotKnown: true},
+		},
 	} {
 		s, err := archModel(t, c.arch, c.n, c.kvs...).Shape()
 		require.NoError(t, err, c.arch)
@@ -264,8 +284,10 @@ func TestCacheMonotone(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		size := rapid.Int64Range(0, 1<<62)
-		c := CacheSize{FullBytes: size.Draw(t, "full"), WindowBytes: size.Draw(t, "window"),
-			Window: rapid.IntRange(0, contextMax).Draw(t, "tokens")}
+		c := CacheSize{
+			FullBytes: size.Draw(t, "full"), WindowBytes: size.Draw(t, "window"),
+			Window: rapid.IntRange(0, contextMax).Draw(t, "tokens"),
+		}
 		a := rapid.Int64Range(0, 1<<40).Draw(t, "a")
 		b := rapid.Int64Range(a, 1<<41).Draw(t, "b")
 		require.GreaterOrEqual(t, c.Bytes(a), int64(0))

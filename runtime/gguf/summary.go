@@ -91,8 +91,10 @@ func (f *File) Summary() (Summary, error) {
 		key  string
 		into *string
 	}{
-		{keyArchitecture, &s.Architecture}, {"general.name", &s.Name},
-		{"general.license", &s.Licence}, {"general.license.link", &s.LicenceLink},
+		{keyArchitecture, &s.Architecture},
+		{"general.name", &s.Name},
+		{"general.license", &s.Licence},
+		{"general.license.link", &s.LicenceLink},
 	} {
 		text, err := f.optional(t.key)
 		if err := s.tolerate(err); err != nil {

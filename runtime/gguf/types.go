@@ -26,8 +26,19 @@ var valueTypes = [...]struct {
 	name  string
 	bytes int64 // 0: variable
 }{
-	{"u8", 1}, {"i8", 1}, {"u16", 2}, {"i16", 2}, {"u32", 4}, {"i32", 4}, {"f32", 4}, {"bool", 1},
-	{"str", 0}, {"arr", 0}, {"u64", 8}, {"i64", 8}, {"f64", 8},
+	{"u8", 1},
+	{"i8", 1},
+	{"u16", 2},
+	{"i16", 2},
+	{"u32", 4},
+	{"i32", 4},
+	{"f32", 4},
+	{"bool", 1},
+	{"str", 0},
+	{"arr", 0},
+	{"u64", 8},
+	{"i64", 8},
+	{"f64", 8},
 }
 
 // String returns llama.cpp's short name, e.g. "u32".

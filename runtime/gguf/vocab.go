@@ -41,12 +41,21 @@ type SpecialToken struct {
 
 // specialRoles are the keys tokenizer.ggml.<key>, in the order of Vocabulary.Special.
 var specialRoles = [...]struct{ role, key string }{
-	{"bos", "bos_token_id"}, {"eos", "eos_token_id"}, {"eot", "eot_token_id"},
-	{"eom", "eom_token_id"}, {"unk", "unknown_token_id"}, {"sep", "seperator_token_id"},
-	{"pad", "padding_token_id"}, {"cls", "cls_token_id"}, {"mask", "mask_token_id"},
-	{"fim_pre", "fim_pre_token_id"}, {"fim_suf", "fim_suf_token_id"},
-	{"fim_mid", "fim_mid_token_id"}, {"fim_pad", "fim_pad_token_id"},
-	{"fim_rep", "fim_rep_token_id"}, {"fim_sep", "fim_sep_token_id"},
+	{"bos", "bos_token_id"},
+	{"eos", "eos_token_id"},
+	{"eot", "eot_token_id"},
+	{"eom", "eom_token_id"},
+	{"unk", "unknown_token_id"},
+	{"sep", "seperator_token_id"},
+	{"pad", "padding_token_id"},
+	{"cls", "cls_token_id"},
+	{"mask", "mask_token_id"},
+	{"fim_pre", "fim_pre_token_id"},
+	{"fim_suf", "fim_suf_token_id"},
+	{"fim_mid", "fim_mid_token_id"},
+	{"fim_pad", "fim_pad_token_id"},
+	{"fim_rep", "fim_rep_token_id"},
+	{"fim_sep", "fim_sep_token_id"},
 }
 
 // Vocabulary reads and checks the tokenizer. It refuses (ErrCorrupt, ErrKeyType, ErrNoKey,

@@ -94,8 +94,10 @@ func (r *Request) validateInput() error {
 		size += len(m.Content) + len(m.Reasoning)
 	}
 	if size > PromptBytesMax {
-		return &Error{Op: "validate", Kind: KindTooLong, Field: "prompt",
-			Hint: "send less text", Err: fmt.Errorf("%d bytes, at most %d", size, PromptBytesMax)}
+		return &Error{
+			Op: "validate", Kind: KindTooLong, Field: "prompt",
+			Hint: "send less text", Err: fmt.Errorf("%d bytes, at most %d", size, PromptBytesMax),
+		}
 	}
 	return nil
 }

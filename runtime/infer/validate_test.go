@@ -31,11 +31,15 @@ func TestBounds(t *testing.T) {
 		max   int
 	}{
 		{"max_tokens", func(r *R, n int) { r.MaxTokens = n }, infer.TokensMax},
-		{"stop", func(r *R, n int) { r.Stop = strings.Split(strings.Repeat("x,", n-1)+"x", ",") },
-			infer.StopsMax},
+		{
+			"stop", func(r *R, n int) { r.Stop = strings.Split(strings.Repeat("x,", n-1)+"x", ",") },
+			infer.StopsMax,
+		},
 		{"stop", func(r *R, n int) { r.Stop = []string{strings.Repeat("x", n)} }, infer.StopBytesMax},
-		{"top_logprobs", func(r *R, n int) { r.Logprobs, r.TopLogprobs = true, n },
-			infer.TopLogprobsMax},
+		{
+			"top_logprobs", func(r *R, n int) { r.Logprobs, r.TopLogprobs = true, n },
+			infer.TopLogprobsMax,
+		},
 		{"priority", func(r *R, n int) { r.Priority = n }, infer.PriorityMax},
 		{"priority", func(r *R, n int) { r.Priority = -n }, infer.PriorityMax},
 		{"prompt", func(r *R, n int) { r.Prompt = strings.Repeat("x", n) }, infer.PromptBytesMax},
@@ -51,16 +55,22 @@ func TestBounds(t *testing.T) {
 				r.Tools[i].Name = fmt.Sprint("f", i)
 			}
 		}, infer.ToolsMax},
-		{"tokens", func(r *R, n int) { r.Prompt, r.Tokens = "", make([]infer.TokenID, n) },
-			infer.TokensMax},
-		{"grammar", func(r *R, n int) { r.Constraint.Grammar = strings.Repeat("x", n) },
-			infer.ConstraintBytesMax},
+		{
+			"tokens", func(r *R, n int) { r.Prompt, r.Tokens = "", make([]infer.TokenID, n) },
+			infer.TokensMax,
+		},
+		{
+			"grammar", func(r *R, n int) { r.Constraint.Grammar = strings.Repeat("x", n) },
+			infer.ConstraintBytesMax,
+		},
 		{"schema", func(r *R, n int) {
 			r.Constraint.Schema = json.RawMessage(strings.Repeat(" ", n-2) + "{}")
 		}, infer.ConstraintBytesMax},
 		{"mirostat", func(r *R, n int) { r.Sampling.Mirostat = n }, 2},
-		{"dry_sequence_breakers", func(r *R, n int) { r.Sampling.DRYBreakers = make([]string, n) },
-			infer.DRYBreakersMax},
+		{
+			"dry_sequence_breakers", func(r *R, n int) { r.Sampling.DRYBreakers = make([]string, n) },
+			infer.DRYBreakersMax,
+		},
 		{"logit_bias", func(r *R, n int) {
 			r.Sampling.LogitBias = map[infer.TokenID]float32{}
 			for i := range n {
@@ -142,15 +152,24 @@ func TestInvalidRequests(t *testing.T) {
 		{"empty stop", infer.Request{Prompt: "x", Stop: []string{""}}, "stop"},
 		{"alternatives alone", infer.Request{Prompt: "x", TopLogprobs: 1}, "top_logprobs"},
 		{"negative answer", infer.Request{Prompt: "x", MaxTokens: -1}, "max_tokens"},
-		{"tools with a prompt", infer.Request{Prompt: "x", Tools: []infer.Tool{{Name: "f"}}},
-			"tools"},
-		{"nameless tool", infer.Request{Messages: user("x"), Tools: []infer.Tool{{}}},
-			"tools[0].name"},
+		{
+			"tools with a prompt",
+			infer.Request{Prompt: "x", Tools: []infer.Tool{{Name: "f"}}},
+			"tools",
+		},
+		{
+			"nameless tool",
+			infer.Request{Messages: user("x"), Tools: []infer.Tool{{}}},
+			"tools[0].name",
+		},
 		{"tool parameters", infer.Request{Messages: user("x"), Tools: []infer.Tool{
 			{Name: "f", Parameters: json.RawMessage("{")},
 		}}, "tools[0].parameters"},
-		{"required tool", infer.Request{Messages: user("x"), ToolChoice: infer.ToolRequired},
-			"tool_choice"},
+		{
+			"required tool",
+			infer.Request{Messages: user("x"), ToolChoice: infer.ToolRequired},
+			"tool_choice",
+		},
 		{"tool choice", infer.Request{Messages: user("x"), ToolChoice: "maybe"}, "tool_choice"},
 		{"two constraints", infer.Request{Prompt: "x", Constraint: infer.Constraint{
 			Grammar: "root ::= \"x\"", Schema: object,
@@ -172,7 +191,10 @@ func TestInvalidRequests(t *testing.T) {
 		})
 	}
 	for _, r := range []infer.ScoreRequest{
-		{}, {Text: "\xff"}, {Text: "x", Context: "\xff"}, {Text: "x", TopLogprobs: -1},
+		{},
+		{Text: "\xff"},
+		{Text: "x", Context: "\xff"},
+		{Text: "x", TopLogprobs: -1},
 		{Text: "x", TopLogprobs: infer.TopLogprobsMax + 1},
 		{Text: strings.Repeat("x", infer.PromptBytesMax+1)},
 	} {

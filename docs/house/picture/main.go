@@ -7,6 +7,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"html"
 	"os"
@@ -28,7 +29,7 @@ func main() {
 	}
 	var lines []string
 	for _, command := range os.Args[2:] {
-		out, err := exec.Command("sh", "-c", command).CombinedOutput()
+		out, err := exec.CommandContext(context.Background(), "sh", "-c", command).CombinedOutput()
 		if err != nil {
 			fmt.Fprintf(os.Stderr, "picture: %s: %v\n%s", command, err, out)
 			os.Exit(1)
