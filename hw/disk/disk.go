@@ -57,6 +57,9 @@ type Dir interface {
 	TryLock(name string) (unlock func() error, ok bool, err error)
 	// Free returns the bytes that this user may still write.
 	Free() (int64, error)
+	// Moved reports whether the path that the directory was opened at now leads elsewhere or
+	// nowhere. The Dir itself goes on in the directory it was opened on.
+	Moved() (bool, error)
 	// Path returns the operating system's path of name, for a program or a library that opens
 	// the file itself.
 	Path(name string) string
@@ -71,6 +74,13 @@ var ErrNoSpace = errors.New("no space left on the disk")
 func NoSpace(err error) bool {
 	return errors.Is(err, ErrNoSpace) || noSpace(err)
 }
+
+// Own reports whether this process's user owns the file or directory that fi describes and nobody
+// else may write to it. On Windows, where a mode does not say so, it is always true.
+func Own(fi fs.FileInfo) bool { return own(fi) }
+
+// Private reports whether, besides Own, nobody else may read it.
+func Private(fi fs.FileInfo) bool { return own(fi) && private(fi) }
 
 // osDir is the real file system.
 type osDir struct {
@@ -153,6 +163,18 @@ func (d *osDir) Free() (int64, error) {
 	}
 	n, err := freeBytes(f, d.path)
 	return n, errors.Join(err, f.Close())
+}
+
+func (d *osDir) Moved() (bool, error) {
+	here, err := d.root.Stat(".")
+	if err != nil {
+		return false, err
+	}
+	there, err := os.Stat(d.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	return err == nil && !os.SameFile(here, there), err
 }
 
 func (d *osDir) Path(name string) string {

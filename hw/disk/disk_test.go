@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"testing"
 
@@ -159,6 +160,64 @@ func TestLockExcludes(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, ok)
 	require.NoError(t, unlock())
+}
+
+// The directory goes on where it was opened, and says when its path leads elsewhere.
+func TestMoved(t *testing.T) {
+	t.Parallel()
+	for name, wrap := range map[string]func(disk.Dir) disk.Dir{
+		"real":   func(d disk.Dir) disk.Dir { return d },
+		"faulty": func(d disk.Dir) disk.Dir { return disk.NewFaulty(d, disk.Faults{}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "d")
+			require.NoError(t, os.Mkdir(path, 0o700))
+			d := wrap(open(t, path))
+			moved := func(want bool) {
+				got, err := d.Moved()
+				require.NoError(t, err)
+				require.Equal(t, want, got)
+			}
+			moved(false)
+			require.NoError(t, os.Rename(path, path+".old"))
+			moved(true)
+			require.NoError(t, os.Mkdir(path, 0o700))
+			moved(true)
+			write(t, d, "x", "x")
+			require.FileExists(t, filepath.Join(path+".old", "x"))
+			require.NoError(t, os.Remove(path))
+			require.NoError(t, os.Symlink(path+".old", path))
+			moved(false)
+		})
+	}
+}
+
+func TestOwn(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("a mode says nothing about writers here")
+	}
+	path := filepath.Join(t.TempDir(), "f")
+	require.NoError(t, os.WriteFile(path, nil, 0o600))
+	for mode, want := range map[fs.FileMode]bool{
+		0o600: true, 0o644: true, 0o755: true, 0o620: false, 0o602: false, 0o666: false,
+	} {
+		require.NoError(t, os.Chmod(path, mode))
+		fi, err := os.Lstat(path)
+		require.NoError(t, err)
+		require.Equal(t, want, disk.Own(fi), "%o", mode)
+		require.Equal(t, mode == 0o600, disk.Private(fi), "%o", mode)
+	}
+	if os.Geteuid() != 0 {
+		return
+	}
+	require.NoError(t, os.Chmod(path, 0o600))
+	require.NoError(t, os.Chown(path, 12345, 12345))
+	fi, err := os.Lstat(path)
+	require.NoError(t, err)
+	require.False(t, disk.Own(fi), "another user's")
+	require.False(t, disk.Private(fi), "another user's")
 }
 
 func TestOpenDirRefuses(t *testing.T) {

@@ -4,8 +4,10 @@ package disk
 
 import (
 	"errors"
+	"io/fs"
 	"math"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,6 +15,13 @@ import (
 func noSpace(err error) bool {
 	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
 }
+
+func own(fi fs.FileInfo) bool {
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	return ok && int64(st.Uid) == int64(os.Geteuid()) && fi.Mode().Perm()&0o022 == 0
+}
+
+func private(fi fs.FileInfo) bool { return fi.Mode().Perm()&0o077 == 0 }
 
 func syncDir(f *os.File) error { return f.Sync() }
 

@@ -2,6 +2,7 @@ package disk
 
 import (
 	"errors"
+	"io/fs"
 	"math"
 	"os"
 
@@ -11,6 +12,9 @@ import (
 func noSpace(err error) bool {
 	return errors.Is(err, windows.ERROR_DISK_FULL) || errors.Is(err, windows.ERROR_HANDLE_DISK_FULL)
 }
+
+func own(fs.FileInfo) bool     { return true }
+func private(fs.FileInfo) bool { return true }
 
 // syncDir does nothing: the file system journals directory changes and offers no such call.
 func syncDir(*os.File) error { return nil }

@@ -211,6 +211,14 @@ func (d *Faulty) Free() (int64, error) {
 	return d.inner.Free()
 }
 
+// Moved implements Dir.
+func (d *Faulty) Moved() (bool, error) {
+	if err := d.step(OpStat, "."); err != nil {
+		return false, err
+	}
+	return d.inner.Moved()
+}
+
 // Path implements Dir.
 func (d *Faulty) Path(name string) string { return d.inner.Path(name) }
 

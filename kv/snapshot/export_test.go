@@ -1,0 +1,49 @@
+package snapshot
+
+import "time"
+
+// What tests see of the inside.
+const (
+	HeaderBytes     = headerBytes
+	BlockBytes      = blockBytes
+	TagBytes        = tagBytes
+	KeyBytes        = keyBytes
+	FieldBytesMax   = fieldBytesMax
+	QueueEntriesMax = queueEntriesMax
+	FreeBuffersMax  = freeBuffersMax
+	ExactBytesMax   = exactBytesMax
+	WorkersMax      = workersMax
+	ReserveBytes    = reserveBytes
+	RetryFirst      = retryFirst
+	RetryMax        = retryMax
+	LockName        = lockName
+	MetaFixedBytes  = metaFixedBytes
+)
+
+// FileName is the name of a state's file.
+func FileName(id ID) string { return fileName(id) }
+
+// ParseName is the inverse of FileName.
+func ParseName(name string) (ID, bool) { return parseName(name) }
+
+// SizeClass is the capacity of a buffer of n bytes.
+func SizeClass(n int64) int64 { return sizeClass(n) }
+
+// FileBytes is the size of the file of a state.
+func FileBytes(st State, state int) int64 {
+	return fileBytes(int64(metaFixedBytes+len(st.appendContent(nil))), int64(state))
+}
+
+// EncodeMeta is the metadata of a file.
+func EncodeMeta(st State, saved time.Time) []byte {
+	return appendMeta(nil, st.Recompute, saved, st.appendContent(nil))
+}
+
+// ParseMeta reads metadata.
+func ParseMeta(b []byte) (State, int, time.Time, error) { return parseMeta(b, true) }
+
+// Reheader parses a header and encodes it again.
+func Reheader(b [HeaderBytes]byte, size int64) ([HeaderBytes]byte, int64, int64, error) {
+	h, err := parseHeader(b, size)
+	return h.encode(), h.meta, h.state, err
+}
