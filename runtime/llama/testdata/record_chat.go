@@ -5,22 +5,19 @@
 // and chat/full. It must not use norion's binding: the tests compare the two. Run it from the top
 // of the repository after `make peers`, with the model files of smollm2:135m and gemma3:270m:
 //
-//	go run ./runtime/llama/testdata/record_chat.go SMOLLM2.gguf GEMMA3.gguf
+//	go run ./runtime/llama/testdata/record_{chat,server}.go SMOLLM2.gguf GEMMA3.gguf
 package main
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
 	"log"
-	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -28,7 +25,6 @@ import (
 
 const (
 	dir       = "runtime/llama/testdata/chat"
-	server    = "third_party/dist/peers/llama-server"
 	templates = "third_party/dist/templates"
 )
 
@@ -85,31 +81,18 @@ func day(seconds int64) int64 { return seconds / 86400 }
 
 // record starts a server with one template and asks it for every conversation.
 func (g *golden) record(name, model, template string, table []conversation) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	check(err)
-	address := listener.Addr().(*net.TCPAddr)
-	check(listener.Close())
-	args := []string{
-		"-m", model, "-c", "256", "-np", "1", "--no-warmup", "--offline", "--no-ui",
-		"--host", "127.0.0.1", "--port", fmt.Sprint(address.Port), "--no-prefill-assistant",
-	}
+	args := []string{"-m", model, "-c", "256", "--no-prefill-assistant"}
 	if template != "" {
 		args = append(args, "--chat-template-file", template)
 	}
-	ctx, stop := context.WithCancel(context.Background())
-	cmd := exec.CommandContext(ctx, server, args...)
-	cmd.Env = append(os.Environ(), "TZ=UTC")
-	var said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &said, &said
-	check(cmd.Start())
-	defer func() { stop(); _ = cmd.Wait() }()
-	url := "http://" + address.String()
-	if !healthy(url) {
-		log.Fatalf("%s: the server does not start:\n%s", name, said.String())
+	s, err := start(peer, args...)
+	if err != nil {
+		log.Fatalf("%s: %v", name, err)
 	}
+	defer s.stop()
 	g.Renderings[name] = map[string]string{}
 	for _, c := range table {
-		text, refusal := render(url, c.Request)
+		text, refusal := render(s.url, c.Request)
 		if refusal != "" {
 			g.Renderings[name][c.Name] = "! " + refusal
 			continue
@@ -124,20 +107,6 @@ func (g *golden) record(name, model, template string, table []conversation) {
 		}
 	}
 	fmt.Println(name, len(g.Renderings[name]))
-}
-
-func healthy(url string) bool {
-	for range 600 {
-		res, err := http.Get(url + "/health")
-		if err == nil {
-			_ = res.Body.Close()
-			if res.StatusCode == http.StatusOK {
-				return true
-			}
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	return false
 }
 
 // render returns the prompt, or the reason why the server refuses.

@@ -4,32 +4,27 @@
 // greedy/prompts.json and writes the token ids to greedy/NAME.json. It must not use norion's
 // binding: the tests compare the two. Run it from the top of the repository after `make peers`:
 //
-//	go run ./runtime/llama/testdata/record_greedy.go NAME MODEL.gguf [SERVER]
+//	go run ./runtime/llama/testdata/record_{greedy,server}.go NAME MODEL.gguf [SERVER]
 package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"log"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"time"
 )
 
 const (
 	dir           = "runtime/llama/testdata/greedy"
-	defaultServer = "third_party/dist/peers/llama-server"
 	outputTokens  = 128
 	contextTokens = 1024
-	startSeconds  = 120
 )
 
 type answer struct {
@@ -51,16 +46,16 @@ func main() {
 	if len(os.Args) < 3 {
 		log.Fatal("usage: record_greedy NAME MODEL.gguf [SERVER]")
 	}
-	server := defaultServer
+	path := peer
 	if len(os.Args) > 3 {
-		server = os.Args[3]
+		path = os.Args[3]
 	}
-	if err := record(server, os.Args[1], os.Args[2]); err != nil {
+	if err := record(path, os.Args[1], os.Args[2]); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func record(server, name, model string) error {
+func record(path, name, model string) error {
 	var prompts []string
 	text, err := os.ReadFile(filepath.Join(dir, "prompts.json"))
 	if err != nil {
@@ -69,66 +64,32 @@ func record(server, name, model string) error {
 	if err := json.Unmarshal(text, &prompts); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	url, stop, logText, err := start(ctx, server, model)
+	s, err := start(path, "-m", model, "-c", fmt.Sprint(contextTokens), "-b", "2048", "-ub", "512",
+		"-t", "1", "-tb", "1", "-fa", "auto", "-ngl", "0", "--swa-full", "--fit", "off",
+		"--verbosity", "4", "--no-cache-prompt", "--cache-ram", "0", "--ctx-checkpoints", "0",
+		"--threads-http", "1")
 	if err != nil {
 		return err
 	}
-	defer stop()
+	defer s.stop()
 	out := recording{Tokens: contextTokens}
-	if out.Peer, out.System, err = about(server, logText()); err != nil {
-		return err
-	}
 	for i, prompt := range prompts {
-		a, err := ask(ctx, url, prompt)
+		a, err := ask(s.url, prompt)
 		if err != nil {
 			return fmt.Errorf("prompt %d: %w", i, err)
 		}
 		log.Printf("%d of %d: %d tokens in", i+1, len(prompts), len(a.Input))
 		out.Answers = append(out.Answers, a)
 	}
+	if out.Peer, out.System, err = about(path, s.stop()); err != nil {
+		return err
+	}
 	return write(filepath.Join(dir, name+".json"), out)
 }
 
-// start runs the server on a free loopback port and waits until it answers.
-func start(ctx context.Context, server, model string) (url string, stop func(),
-	logText func() string, err error,
-) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", nil, nil, err
-	}
-	address := l.Addr().(*net.TCPAddr)
-	l.Close()
-	cmd := exec.CommandContext(ctx, server, "-m", model, "--host", "127.0.0.1",
-		"--port", fmt.Sprint(address.Port), "--offline", "--no-ui",
-		"-c", fmt.Sprint(contextTokens), "-b", "2048", "-ub", "512", "-t", "1", "-tb", "1",
-		"-np", "1", "-fa", "auto", "-ngl", "0", "--swa-full", "--no-warmup", "--fit", "off",
-		"--verbosity", "4", "--no-cache-prompt", "--cache-ram", "0", "--ctx-checkpoints", "0", "--threads-http", "1")
-	var logged bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &logged, &logged
-	if err := cmd.Start(); err != nil {
-		return "", nil, nil, err
-	}
-	stop = func() { cmd.Process.Kill(); cmd.Wait() }
-	url = "http://" + address.String()
-	for range startSeconds {
-		if response, err := http.Get(url + "/health"); err == nil {
-			response.Body.Close()
-			if response.StatusCode == http.StatusOK {
-				return url, stop, logged.String, nil
-			}
-		}
-		time.Sleep(time.Second)
-	}
-	stop()
-	return "", nil, nil, fmt.Errorf("the server did not start:\n%s", logged.String())
-}
-
 // about finds the version and the processor features of the peer.
-func about(server, logged string) (version, system string, err error) {
-	text, err := exec.Command(server, "--version").CombinedOutput()
+func about(path, logged string) (version, system string, err error) {
+	text, err := exec.Command(path, "--version").CombinedOutput()
 	if err != nil {
 		return "", "", err
 	}
@@ -140,10 +101,10 @@ func about(server, logged string) (version, system string, err error) {
 	return version, strings.TrimSpace(found[1]), nil
 }
 
-func ask(ctx context.Context, url, prompt string) (answer, error) {
+func ask(url, prompt string) (answer, error) {
 	a := answer{Prompt: prompt}
 	var split struct{ Tokens []int32 }
-	err := post(ctx, url+"/tokenize", map[string]any{
+	err := post(url+"/tokenize", map[string]any{
 		"content": prompt, "add_special": true, "parse_special": false,
 	}, &split)
 	if err != nil {
@@ -151,7 +112,7 @@ func ask(ctx context.Context, url, prompt string) (answer, error) {
 	}
 	a.Input = split.Tokens
 	var done struct{ Tokens []int32 }
-	err = post(ctx, url+"/completion", map[string]any{
+	err = post(url+"/completion", map[string]any{
 		"prompt": a.Input, "n_predict": outputTokens, "temperature": 0, "n_probs": 0,
 		"ignore_eos": true, "cache_prompt": false, "return_tokens": true, "stream": false,
 		"samplers": []string{"temperature"},
@@ -163,16 +124,12 @@ func ask(ctx context.Context, url, prompt string) (answer, error) {
 	return a, err
 }
 
-func post(ctx context.Context, url string, in, out any) error {
+func post(url string, in, out any) error {
 	body, err := json.Marshal(in)
 	if err != nil {
 		return err
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := http.Post(url, "application/json", bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
