@@ -159,12 +159,6 @@ func (f *File) Size() int64 {
 	return n
 }
 
-// Version returns the GGUF version of the first shard, 2 or 3.
-func (f *File) Version() uint32 { return f.version }
-
-// Alignment returns the alignment of tensor data in bytes, a power of two.
-func (f *File) Alignment() int64 { return f.alignment }
-
 // Keys returns the metadata keys in file order (of the first shard).
 func (f *File) Keys() []string {
 	keys := make([]string, len(f.entries))
