@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// tier is the account of one tier. Worth is by GDSF (Cherkasova, "Improving WWW Proxies Performance
-// with Greedy-Dual-Size-Frequency Caching Policy", HP Labs 1998): clock + uses x cost / bytes, where
-// the clock is the worth of what was evicted last, so that what is not used grows old.
+// tier is the account of one tier. Worth is by GDSF (Cherkasova, "Improving WWW Proxies
+// Performance with Greedy-Dual-Size-Frequency Caching Policy", HP Labs 1998): clock + uses x cost /
+// bytes, where the clock is the worth of what was evicted last, so that what is not used grows old.
 type tier struct {
 	budget    int64
 	bytes     int64
