@@ -4,3 +4,12 @@ package llama
 
 // FailAllocation lets an allocation of C++ on this thread fail, once, after n others.
 var FailAllocation = failAllocation
+
+// Whole is p with upstream's own chain on the whole vocabulary.
+func (p SamplerParams) Whole() SamplerParams {
+	p.whole = true
+	return p
+}
+
+// Brief says whether a sampler never makes a candidate of every token.
+func (s *Sampler) Brief() bool { return samplerBrief(s.h) }

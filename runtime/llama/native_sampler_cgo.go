@@ -35,7 +35,7 @@ func newSampler(h modelHandle, p *SamplerParams) (samplerHandle, error) {
 	params.n_dry_breakers = C.int32_t(len(p.DRYBreakers))
 	params.mirostat = C.int32_t(p.Mirostat)
 	params.mirostat_tau, params.mirostat_eta = C.float(p.MirostatTau), C.float(p.MirostatEta)
-	params.ignore_eos = C.bool(p.IgnoreEOS)
+	params.ignore_eos, params.whole = C.bool(p.IgnoreEOS), C.bool(p.whole)
 	setBias(&a, params, p.Bias)
 	setGrammar(&a, params, &p.Grammar)
 	var e C.nr_error
@@ -92,6 +92,8 @@ func freeSampler(h samplerHandle) {
 }
 
 func samplerSeed(h samplerHandle) uint32 { return uint32(C.nr_sampler_seed(h.p)) }
+
+func samplerBrief(h samplerHandle) bool { return bool(C.nr_sampler_brief(h.p)) }
 
 func acceptToken(h samplerHandle, token Token, generated bool) error {
 	if C.nr_sampler_accept(h.p, C.int32_t(token), C.bool(generated), h.err) == C.NR_OK {

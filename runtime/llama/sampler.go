@@ -37,6 +37,10 @@ type Grammar struct {
 // SamplerParams is a full chain in llama.cpp's order: bias, penalties, DRY, top-n-sigma, top-k,
 // typical, top-p, min-p, XTC, temperature, distribution. Values are as upstream defines them,
 // not as a user leaves them out; DefaultSampler gives a chain that changes nothing.
+//
+// Where the first cut needs only the largest logits (temperature 0, top-k up to 1024, or min-p
+// without typical and top-p) and there is neither grammar, mirostat nor top-n-sigma, nothing is
+// built or sorted for the other tokens; the choice is the same.
 type SamplerParams struct {
 	Seed                              uint32 // upstream draws one for 0xFFFFFFFF
 	Temperature                       float32
@@ -55,6 +59,8 @@ type SamplerParams struct {
 	Bias                              map[Token]float32
 	IgnoreEOS                         bool
 	Grammar                           Grammar
+
+	whole bool // for tests: upstream's chain on the whole vocabulary
 }
 
 // DefaultSampler is greedy: temperature 0 and every other stage neutral.

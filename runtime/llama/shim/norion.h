@@ -297,6 +297,7 @@ typedef struct nr_sampler_params {
     int32_t n_triggers;
     const int32_t * preserved; // token ids that are not split
     int32_t n_preserved;
+    bool whole; // for tests: upstream's chain sees the whole vocabulary, and nothing is shorter
 } nr_sampler_params;
 
 NR_API nr_sampler * nr_sampler_new(const nr_model * model, const nr_sampler_params * params,
@@ -309,6 +310,8 @@ NR_API int32_t nr_sampler_sample(nr_sampler * sampler, nr_context * ctx, int32_t
 NR_API int32_t nr_sampler_accept(nr_sampler * sampler, int32_t token, bool generated,
                                  nr_error * err);
 NR_API uint32_t nr_sampler_seed(const nr_sampler * sampler);
+// For tests: whether it never looks at the whole vocabulary as candidates.
+NR_API bool nr_sampler_brief(const nr_sampler * sampler);
 
 #ifdef __cplusplus
 }

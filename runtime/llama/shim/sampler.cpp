@@ -1,11 +1,13 @@
 // sampler.cpp chooses tokens. It wraps upstream's common sampler, which checks a grammar against
-// the chosen token first and against the whole vocabulary only on a miss, and takes the greedy
-// choice in one pass over the logits where nothing else is asked for.
+// the chosen token first and against the whole vocabulary only on a miss. It takes the greedy
+// choice in one pass over the logits where nothing else is asked for, and gives the chain a short
+// list instead of the vocabulary where it chooses the same from it.
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized" // in <regex>, with the address sanitizer
 #endif
 
 #include "internal.h"
+#include "shortlist.h"
 
 #include "common.h"
 #include "llama-grammar.h"
@@ -19,10 +21,13 @@
 
 struct nr_sampler {
     const nr_model * model;
-    common_sampler * chain;              // NULL when greedy
+    common_sampler * chain;              // NULL when greedy and the first of the largest is it
+    bool greedy;                         // the largest logit is the choice
     std::vector<llama_token> suppressed; // never chosen when greedy
     std::vector<float> kept;             // their logits, while the others are compared
     bool left;                           // a token left the grammar: nothing can follow it
+    bool brief;                          // the short list is all that the chain needs
+    nr_shortlist shortlist;
 };
 
 namespace {
@@ -146,12 +151,15 @@ common_params_sampling convert(const nr_model * model, const nr_sampler_params &
     return out;
 }
 
-// plain says that only the most probable token matters.
+// plain says that the largest logit is the choice, whatever else the chain cuts off.
 bool plain(const common_params_sampling & p) {
-    return p.temp <= 0.0f && p.mirostat == 0 && p.grammar.empty() && p.penalty_repeat == 1.0f &&
-           p.penalty_freq == 0.0f && p.penalty_present == 0.0f && p.dry_multiplier == 0.0f &&
-           p.xtc_probability == 0.0f;
+    return p.temp <= 0.0f && p.dynatemp_range <= 0.0f && p.mirostat == 0 && p.grammar.empty() &&
+           p.penalty_repeat == 1.0f && p.penalty_freq == 0.0f && p.penalty_present == 0.0f &&
+           p.dry_multiplier == 0.0f && p.xtc_probability == 0.0f && p.typ_p >= 1.0f;
 }
+
+// sorts says that of several largest logits the chain need not take the first.
+bool sorts(const common_params_sampling & p) { return p.top_k > 0 || p.top_p < 1.0f; }
 
 // suppressible collects the banned tokens, and says whether bans are all the biases there are.
 bool suppressible(const nr_model * model, const common_params_sampling & p,
@@ -168,24 +176,41 @@ bool suppressible(const nr_model * model, const common_params_sampling & p,
     return true;
 }
 
-// largest returns the first place of the largest of the numbers, or end where there is none.
-const float * largest(const float * begin, const float * end) {
-    float lanes[16]; // sixteen running maxima keep the vector units busy
-    std::fill(lanes, lanes + 16, -INFINITY);
-    const float * at = begin;
-    for (; end - at >= 16; at += 16) {
-        for (int j = 0; j < 16; j++) {
-            lanes[j] = at[j] > lanes[j] ? at[j] : lanes[j];
+constexpr int lanes = 32; // numbers looked at together, to keep the vector units busy
+
+// first returns the place of the first of the numbers that equals v, or end.
+const float * first(const float * begin, const float * end, float v) {
+    for (; end - begin >= lanes; begin += lanes) {
+        int any = 0;
+        for (int j = 0; j < lanes; j++) {
+            any |= begin[j] == v ? 1 : 0;
+        }
+        if (any != 0) {
+            break;
         }
     }
-    float max = *std::max_element(lanes, lanes + 16);
-    for (; at < end; at++) {
-        max = *at > max ? *at : max;
+    return std::find(begin, end, v);
+}
+
+// largest returns the first place of the largest of the numbers, or end where there is none.
+const float * largest(const float * begin, const float * end) {
+    float max[lanes];
+    std::fill(max, max + lanes, -INFINITY);
+    const float * at = begin;
+    for (; end - at >= lanes; at += lanes) {
+        for (int j = 0; j < lanes; j++) {
+            max[j] = at[j] > max[j] ? at[j] : max[j];
+        }
     }
-    return max == -INFINITY ? end : std::find(begin, end, max);
+    float most = *std::max_element(max, max + lanes);
+    for (; at < end; at++) {
+        most = *at > most ? *at : most;
+    }
+    return most == -INFINITY ? end : first(begin, end, most);
 }
 
 // greedy takes the banned tokens out, chooses, and puts them back: others read the logits too.
+// It is -1 where the chain must choose between several that are largest.
 llama_token greedy(nr_sampler * s, float * logits) {
     s->kept.clear();
     for (llama_token id : s->suppressed) {
@@ -194,13 +219,14 @@ llama_token greedy(nr_sampler * s, float * logits) {
     }
     const float * end = logits + s->model->n_vocab;
     const float * best = largest(logits, end);
+    const bool tied = best != end && s->chain != nullptr && first(best + 1, end, *best) != end;
     for (size_t i = s->kept.size(); i-- > 0;) { // a token may be named twice: the first is true
         logits[s->suppressed[i]] = s->kept[i];
     }
     if (best == end) {
         throw std::runtime_error("every token is banned");
     }
-    return static_cast<llama_token>(best - logits);
+    return tied ? -1 : static_cast<llama_token>(best - logits);
 }
 
 // check_left keeps upstream from asserting on a grammar that has nowhere to go.
@@ -217,6 +243,22 @@ void accept(nr_sampler * s, llama_token id, bool generated) {
     s->left = true; // unless the next line returns
     common_sampler_accept(s->chain, id, generated && !llama_vocab_is_eog(s->model->vocab, id));
     s->left = false;
+    if (s->brief) {
+        s->shortlist.accept(id);
+    }
+}
+
+// run lets the chain choose, and returns what it chose from.
+llama_token_data_array run(nr_sampler * s, nr_context * ctx, int32_t place, float * logits) {
+    if (!s->brief) {
+        common_sampler_sample(s->chain, ctx->ctx, place);
+        return *common_sampler_get_candidates(s->chain, false);
+    }
+    llama_token_data_array list = s->shortlist.collect(logits);
+    if (list.size > 0) {
+        llama_sampler_apply(common_sampler_get(s->chain), &list);
+    }
+    return list;
 }
 
 llama_token choose(nr_sampler * s, nr_context * ctx, int32_t place) {
@@ -224,15 +266,18 @@ llama_token choose(nr_sampler * s, nr_context * ctx, int32_t place) {
     if (logits == nullptr) {
         throw std::runtime_error("there are no logits at this place");
     }
-    if (s->chain == nullptr) {
-        return greedy(s, logits);
+    if (s->greedy) {
+        const llama_token id = greedy(s, logits);
+        if (id >= 0) {
+            return id; // a chain that is greedy has no history
+        }
     }
     check_left(s);
-    llama_token id = common_sampler_sample(s->chain, ctx->ctx, place);
-    const auto * cur = common_sampler_get_candidates(s->chain, false);
-    if (cur->selected < 0 || !(cur->data[cur->selected].logit > -INFINITY)) {
+    const llama_token_data_array cur = run(s, ctx, place, logits);
+    if (cur.selected < 0 || !(cur.data[cur.selected].logit > -INFINITY)) {
         throw std::runtime_error("every token is banned"); // the chain takes one all the same
     }
+    const llama_token id = cur.data[cur.selected].id;
     accept(s, id, true);
     return id;
 }
@@ -244,8 +289,11 @@ nr_sampler * nr_sampler_new(const nr_model * model, const nr_sampler_params * pa
     int32_t code = params->grammar != nullptr ? NR_GRAMMAR : NR_INVALID;
     return nr_guard<nr_sampler *>(err, code, nullptr, [&] {
         common_params_sampling p = convert(model, *params);
-        nr_sampler s = {model, nullptr, {}, {}, false};
-        if (!plain(p) || !suppressible(model, p, s.suppressed)) {
+        nr_sampler s = {};
+        s.model = model;
+        s.greedy = !params->whole && plain(p) && suppressible(model, p, s.suppressed);
+        if (!s.greedy || sorts(p)) {
+            s.brief = !params->whole && s.shortlist.set(p, model->vocab, model->n_vocab);
             s.chain = common_sampler_init(model->model, p);
         }
         s.kept.reserve(s.suppressed.size());
@@ -283,4 +331,8 @@ int32_t nr_sampler_accept(nr_sampler * sampler, int32_t token, bool generated, n
 
 uint32_t nr_sampler_seed(const nr_sampler * sampler) {
     return sampler->chain == nullptr ? 0 : common_sampler_get_seed(sampler->chain);
+}
+
+bool nr_sampler_brief(const nr_sampler * sampler) {
+    return sampler->greedy || sampler->brief;
 }
