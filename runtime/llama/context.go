@@ -161,6 +161,13 @@ type ContextInfo struct {
 	Causal         bool // a token sees only those before it
 	Shift          bool // Shift and Divide are possible
 	Memory         bool // there is a KV cache or state
+	// WindowCells is the size of a sliding-window model's window cache: of each sequence, or in a
+	// Unified cache of all together. It lets go of the oldest positions beyond the window when it
+	// needs their cells; with SmallWindow that is soon. 0 where no layer has a window.
+	WindowCells int
+	// Positions is the length of the table that the model looks positions up in: no sequence is
+	// longer. 0 where there is no table.
+	Positions int
 }
 
 // Context runs a model: it holds the KV cache and computes. One goroutine at a time, except
@@ -179,7 +186,8 @@ type Context struct {
 	pool    []*Threads
 }
 
-// NewContext makes a context. Errors: Invalid, Memory, Closed, Missing.
+// NewContext makes a context. Errors: Invalid, also for sequences longer than the model has
+// positions for, Memory, Closed, Missing.
 func (m *Model) NewContext(p ContextParams) (*Context, error) {
 	if err := m.enter("context"); err != nil {
 		return nil, err
@@ -192,21 +200,46 @@ func (m *Model) NewContext(p ContextParams) (*Context, error) {
 		return nil, fail("context", Unsupported, "load the model without VocabularyOnly",
 			"a vocabulary computes nothing")
 	}
+	asked := p.Tokens
 	p = p.fill(m.info)
 	for _, name := range []string{p.TypeK, p.TypeV} {
 		if !kvTypes[name] {
 			return nil, fail("context", Invalid, "use f16 or q8_0", "unknown KV type %q", name)
 		}
 	}
+	if err := checkPositions(&p, asked, positions(m.h)); err != nil {
+		return nil, err
+	}
 	h, err := newContext(m.h, &p)
 	if err != nil {
 		return nil, err
 	}
-	c := &Context{h: h, model: m, params: p, info: contextInfo(h)}
+	c := &Context{h: h, model: m, params: p}
+	c.setInfo()
 	c.batch = Batch{c: c, arrays: batchArrays(h)}
 	c.outputs = make([]int8, 0, len(c.batch.arrays.output))
 	m.adopt()
 	return c, nil
+}
+
+// checkPositions refuses to ask for sequences that are longer than the model's table of positions.
+// A default, or what rounding up adds, is only never filled. A Unified cache may hold several
+// sequences of that length.
+func checkPositions(p *ContextParams, asked, rows int) error {
+	if rows == 0 || asked == 0 || asked/p.Sequences <= rows {
+		return nil
+	}
+	return fail("context", Invalid, "ask for fewer tokens",
+		"the model has positions for %d tokens a sequence, not for %d", rows, asked/p.Sequences)
+}
+
+// setInfo asks what the context got.
+func (c *Context) setInfo() {
+	c.info = contextInfo(c.h)
+	c.info.Positions = positions(c.model.h)
+	if c.info.Positions > 0 {
+		c.info.SequenceTokens = min(c.info.SequenceTokens, c.info.Positions)
+	}
 }
 
 // Info says what the context got.
@@ -258,7 +291,7 @@ func (c *Context) SetThreads(n, batch int) error {
 	}
 	defer c.leave()
 	setThreads(c.h, n, batch)
-	c.info = contextInfo(c.h)
+	c.setInfo()
 	return nil
 }
 

@@ -82,6 +82,26 @@ func (c *Context) windowBefore(seq Seq, p Pos) bool {
 	return window == 0 || first >= 0 && first <= max(0, p-window)
 }
 
+// CutMin is the lowest position above 0 that Truncate can cut a sequence to now and leave it exact;
+// 1 for all of them, PosMax+1 for none. A small window cache holds less and less of the beginning,
+// a recurrent state only its end.
+func (c *Context) CutMin(seq Seq) Pos {
+	if c.enterSeq("cut", seq) != nil {
+		return 1
+	}
+	defer c.leave()
+	end := seqPosMax(c.h, seq) + 1
+	switch first := seqPosMin(c.h, seq); {
+	case end == 0:
+		return 1
+	case c.model.info.Recurrent || c.model.info.Hybrid:
+		return end
+	case c.model.info.Window > 0 && first > 0:
+		return min(first+Pos(c.model.info.Window), end)
+	}
+	return 1
+}
+
 // Drop empties a sequence.
 func (c *Context) Drop(seq Seq) error {
 	if err := c.enterSeq("drop", seq); err != nil {

@@ -41,6 +41,8 @@ func newContext(h modelHandle, p *ContextParams) (contextHandle, error) {
 	return c, nil
 }
 
+func positions(h modelHandle) int { return int(C.nr_positions(h.p)) }
+
 func freeContext(h contextHandle) {
 	C.nr_context_free(h.p)
 	C.free(unsafe.Pointer(h.err))
@@ -54,7 +56,7 @@ func contextInfo(h contextHandle) ContextInfo {
 		MicroBatch: int(i.n_ubatch), Sequences: int(i.n_seq_max), Threads: int(i.n_threads),
 		ThreadsBatch: int(i.n_threads_batch), Shift: bool(i.can_shift), Causal: bool(i.causal),
 		Pooling: Pooling(i.pooling + 1), EmbeddingSize: int(i.n_vector),
-		Memory: bool(i.has_memory),
+		Memory: bool(i.has_memory), WindowCells: int(i.n_window),
 	}
 }
 

@@ -49,6 +49,7 @@ func freeThreads(threadsHandle) {}
 func newContext(modelHandle, *ContextParams) (contextHandle, error) {
 	return contextHandle{}, errMissing("context")
 }
+func positions(modelHandle) int                            { return 0 }
 func freeContext(contextHandle)                            {}
 func contextInfo(contextHandle) ContextInfo                { return ContextInfo{} }
 func batchArrays(contextHandle) arrays                     { return arrays{} }

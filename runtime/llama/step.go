@@ -41,6 +41,8 @@ func (b *Batch) Add(token Token, pos Pos, seq Seq, output bool) (int, error) {
 		return 0, fail(op, Invalid, "decode first", "all %d places are filled", b.n)
 	case pos < 0 || pos >= ContextTokensMax:
 		return 0, fail(op, Invalid, "", "position %d is outside 0..%d", pos, ContextTokensMax-1)
+	case b.c.info.Positions > 0 && int(pos) >= b.c.info.Positions:
+		return 0, fail(op, Invalid, "", "position %d: the model has %d", pos, b.c.info.Positions)
 	case output && b.outputs == b.c.params.Outputs:
 		return 0, fail(op, Invalid, "raise ContextParams.Outputs",
 			"more than %d outputs", b.c.params.Outputs)

@@ -39,8 +39,11 @@ func TestWindowCuts(t *testing.T) {
 	c, tokens := windowed(t, true)
 	first := c.PosMin(0)
 	require.Positive(t, first, "the small cache has let go of the beginning")
-	lowest := first + windowSize
+	lowest := c.CutMin(0)
 	require.EqualValues(t, windowCut, lowest)
+	require.Equal(t, first+windowSize, lowest)
+	require.Equal(t, 1024, c.Info().WindowCells)
+	require.EqualValues(t, windowFed-c.Info().WindowCells, first, "it kept as much as it has cells")
 
 	requireCode(t, llama.State, c.Remove(0, lowest-1, windowFed))
 	require.EqualValues(t, windowFed-1, c.PosMax(0), "a refused removal changes nothing")
@@ -65,9 +68,12 @@ func TestWindowCuts(t *testing.T) {
 	require.Less(t, cut, 3*rounding)
 	require.Greater(t, hole, 3*rounding)
 
-	lowest = c.PosMin(0) + windowSize
+	require.EqualValues(t, 1, whole.CutMin(0), "a whole cache can be cut anywhere")
+	require.Equal(t, whole.Info().Tokens, whole.Info().WindowCells)
+	lowest = c.CutMin(0)
 	requireCode(t, llama.State, c.Truncate(0, lowest-1))
 	require.EqualValues(t, -1, c.PosMax(0), "what cannot be continued is emptied")
+	require.EqualValues(t, 1, c.CutMin(0))
 	feed(t, c, 0, 0, tokens[:5]...)
 	require.NoError(t, c.Truncate(0, 2), "a short sequence has all of its window")
 	require.EqualValues(t, 1, c.PosMax(0))

@@ -2,6 +2,8 @@
 #include "internal.h"
 
 #include "llama-ext.h"
+#include "llama-kv-cache-iswa.h"
+#include "llama-model.h"
 
 #include <algorithm>
 #include <cmath>
@@ -158,6 +160,11 @@ void nr_context_free(nr_context * ctx) {
     }
 }
 
+int32_t nr_positions(const nr_model * model) {
+    const ggml_tensor * table = model->model->get_tensor("position_embd.weight");
+    return table == nullptr ? 0 : static_cast<int32_t>(table->ne[1]);
+}
+
 void nr_context_get_info(const nr_context * ctx, nr_context_info * out) {
     auto * memory = llama_get_memory(ctx->ctx);
     *out = {};
@@ -174,6 +181,8 @@ void nr_context_get_info(const nr_context * ctx, nr_context_info * out) {
         ? static_cast<int32_t>(llama_model_n_cls_out(model))
         : llama_model_n_embd_out(model);
     out->has_memory = memory != nullptr;
+    const auto * windowed = dynamic_cast<const llama_kv_cache_iswa *>(memory);
+    out->n_window = windowed == nullptr ? 0 : windowed->get_swa()->get_size();
     out->causal = llama_get_causal_attn(ctx->ctx);
     out->can_shift = memory != nullptr && llama_memory_can_shift(memory);
 }

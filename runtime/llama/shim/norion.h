@@ -173,11 +173,14 @@ NR_API nr_context_params nr_context_defaults(void);
 NR_API nr_context * nr_context_new(nr_model * model, const nr_context_params * params,
                                    nr_error * err);
 NR_API void nr_context_free(nr_context * ctx);
+// Rows of the table that the model looks positions up in, or 0. It aborts beyond them.
+NR_API int32_t nr_positions(const nr_model * model);
 
 typedef struct nr_context_info {
     uint32_t n_ctx, n_ctx_seq, n_batch, n_ubatch, n_seq_max;
     int32_t n_threads, n_threads_batch, pooling;
     int32_t n_vector; // values of the vector of a sequence
+    uint32_t n_window; // cells of the window cache of a stream; 0 where there is none
     bool can_shift, has_memory, causal;
 } nr_context_info;
 NR_API void nr_context_get_info(const nr_context * ctx, nr_context_info * out);
