@@ -89,12 +89,12 @@ type pool struct {
 	limit int64    // of states in RAM, free and out together
 }
 
-// get takes the smallest free buffer of at least n bytes that does not waste a quarter, or nil.
+// get takes the smallest free buffer of n bytes or more that wastes at most a quarter, or nil.
 func (p *pool) get(n int64) []byte {
 	best := -1
 	for i, mem := range p.free {
 		c := int64(cap(mem))
-		if c >= n && c-n <= max(n/4, exactBytesMax) && (best < 0 || c < int64(cap(p.free[best]))) {
+		if c >= n && c-n <= n/4 && (best < 0 || c < int64(cap(p.free[best]))) {
 			best = i
 		}
 	}

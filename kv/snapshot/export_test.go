@@ -1,6 +1,10 @@
 package snapshot
 
-import "time"
+import (
+	"bytes"
+	"context"
+	"time"
+)
 
 // What tests see of the inside.
 const (
@@ -47,3 +51,13 @@ func Reheader(b [HeaderBytes]byte, size int64) ([HeaderBytes]byte, int64, int64,
 	h, err := parseHeader(b, size)
 	return h.encode(), h.meta, h.state, err
 }
+
+// SealFile is a file with this metadata and state, its tags right whatever they say.
+func SealFile(s *Store, meta, state []byte) ([]byte, error) {
+	var b bytes.Buffer
+	err := s.writeFile(context.Background(), &b, meta, state)
+	return b.Bytes(), err
+}
+
+// Address is the content address of metadata.
+func Address(s *Store, meta []byte) ID { return s.secret.address(meta[metaFixedBytes:]) }

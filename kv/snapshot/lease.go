@@ -155,9 +155,7 @@ func (s *Store) load(ctx context.Context, id ID) (*Lease, bool) {
 	}
 	s.disk.hits++
 	s.use(e)
-	l := s.lease(e, FromDisk)
-	s.evictRAM()
-	return l, true
+	return s.lease(e, FromDisk), true // on Release it competes for its room in RAM
 }
 
 // read reads and checks a whole file. The content is returned only where the entry is not known.

@@ -153,3 +153,10 @@ func plain(o *snapshot.Options) { o.RAMBytes, o.Plain, o.Key = 0, true, nil }
 
 // modes are the two forms of files.
 var modes = map[string]func(*snapshot.Options){"encrypted": diskOnly, "plain": plain}
+
+// contextDone is a context that has ended.
+func contextDone(t testing.TB) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	return ctx, cancel
+}
