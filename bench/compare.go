@@ -2,14 +2,9 @@ package bench
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
-	"io"
-	"os"
 	"slices"
 	"strconv"
-	"time"
 )
 
 // Bars of the native benchmark.
@@ -18,15 +13,9 @@ var (
 	barRSS  = Bar{Limit: 1.05, AtMost: true}
 )
 
-// RoundsMin is the least number of rounds of a run that is not quick.
 const (
-	RoundsMin = 5
-	RoundsMax = 1000
-
-	quickRounds  = 3
 	quickPrompt  = 128
 	quickGen     = 32
-	quickBudget  = 45 * time.Second
 	compareReps  = 3
 	firstTokens  = 4 // generated after the first byte, so that the peer has one to print
 	firstContext = 4096
@@ -39,26 +28,10 @@ const FirstPrompt = "The old man sat by the window and looked at the sea. " +
 
 // Compare runs norion and llama.cpp's own programs in turns.
 type Compare struct {
+	Method
 	Norion     Program // this program: Path, and no Args
 	Bench      Program // llama-bench of the same build
 	Completion Program // llama-completion of the same build; no Path leaves first tokens out
-	Rounds     int     // 0 means RoundsMin
-	Quick      bool
-	Flags      []string // for the report
-	// Resolve gives the path of a model and its digest, which may be "". Default: its name is the
-	// path.
-	Resolve func(ctx context.Context, model string) (path, digest string, err error)
-	// Progress is told what happens next. Default: nobody.
-	Progress func(string)
-}
-
-// Validate refuses what cannot be measured. Errors: ErrFlag.
-func (c *Compare) Validate() error {
-	if c.Rounds != 0 && (c.Rounds < RoundsMin || c.Rounds > RoundsMax) {
-		return badFlag("rounds", "use --quick for a look", "%d is outside %d..%d", c.Rounds,
-			RoundsMin, RoundsMax)
-	}
-	return nil
 }
 
 // QuickGrid makes the tests of g small, where g leaves their size open.
@@ -75,18 +48,13 @@ func QuickGrid(g Grid) Grid {
 // comparison is a run in progress.
 type comparison struct {
 	Compare
-	report Report
-	paths  map[string]string // of models
-	pairs  []Pair
+	*paired
 }
 
 // Run measures every test of the grid, and for each model and number of threads the time to the
 // first token from process start. In each round both sides run once, next to each other, and the
 // order alternates. It stops at the first failure.
 func (c Compare) Run(ctx context.Context, g Grid) (Report, []Pair, error) {
-	if err := c.Validate(); err != nil {
-		return Report{}, nil, err
-	}
 	if c.Quick {
 		g = QuickGrid(g)
 	}
@@ -96,10 +64,11 @@ func (c Compare) Run(ctx context.Context, g Grid) (Report, []Pair, error) {
 	if err := g.Validate(); err != nil {
 		return Report{}, nil, err
 	}
-	r, err := c.start(ctx, g)
+	p, err := c.start(ctx, "native", g.Models)
 	if err != nil {
 		return Report{}, nil, err
 	}
+	r := &comparison{c, p}
 	tests := g.Tests()
 	var subjects []subject
 	for _, t := range tests {
@@ -108,144 +77,7 @@ func (c Compare) Run(ctx context.Context, g Grid) (Report, []Pair, error) {
 	for _, t := range r.starts(tests) {
 		subjects = append(subjects, r.firstSubject(t))
 	}
-	for _, s := range subjects {
-		if c.Quick && time.Since(r.report.Started) > quickBudget {
-			r.report.LeftOut = append(r.report.LeftOut, s.name)
-			continue
-		}
-		if err := r.rounds(ctx, s, quickBudget/time.Duration(len(subjects))); err != nil {
-			return Report{}, nil, err
-		}
-	}
-	r.report.OwnPeak = OwnPeakRSS()
-	r.report.DurationS = time.Since(r.report.Started).Seconds()
-	return r.report, r.pairs, nil
-}
-
-// start checks the peer, reads the models once (so that all runs find them in the page cache) and
-// opens the report.
-func (c Compare) start(ctx context.Context, g Grid) (*comparison, error) {
-	if c.Rounds == 0 {
-		c.Rounds = RoundsMin
-		if c.Quick {
-			c.Rounds = quickRounds
-		}
-	}
-	if c.Progress == nil {
-		c.Progress = func(string) {}
-	}
-	if c.Resolve == nil {
-		c.Resolve = func(_ context.Context, m string) (string, string, error) { return m, "", nil }
-	}
-	r := &comparison{Compare: c, paths: map[string]string{}}
-	r.report = Report{
-		Schema: ReportSchema, Name: "native", Quick: c.Quick, Started: time.Now().UTC(),
-		Machine: ThisMachine(), Flags: c.Flags, Rounds: c.Rounds,
-	}
-	var err error
-	if r.report.Build, err = ThisBuild(); err != nil {
-		return nil, err
-	}
-	for _, m := range g.Models {
-		if r.paths[m] != "" {
-			continue
-		}
-		path, stated, err := c.Resolve(ctx, m)
-		if err != nil {
-			return nil, err
-		}
-		c.Progress("reading " + m)
-		digest, size, err := digestFile(ctx, path)
-		if err != nil {
-			return nil, err
-		}
-		if stated != "" && stated != digest {
-			return nil, &Error{Op: "measure", Kind: ErrFlag, Field: "model",
-				Hint: "run norion rm and pull it again",
-				Err:  fmt.Errorf("%s: the file is %s, not %s", m, digest, stated)}
-		}
-		r.paths[m] = path
-		r.report.Models = append(r.report.Models, Model{Name: m, Digest: digest, Bytes: size})
-	}
-	return r, nil
-}
-
-// digestFile reads a file whole.
-func digestFile(ctx context.Context, path string) (digest string, size int64, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", 0, err
-	}
-	defer func() { _ = f.Close() }() // read only: nothing can be lost
-	h := sha256.New()
-	buf := make([]byte, 1<<20)
-	for {
-		if err := ctx.Err(); err != nil {
-			return "", 0, context.Cause(ctx)
-		}
-		n, err := f.Read(buf)
-		h.Write(buf[:n])
-		size += int64(n)
-		if err == io.EOF {
-			return "sha256:" + hex.EncodeToString(h.Sum(nil)), size, nil
-		}
-		if err != nil {
-			return "", 0, err
-		}
-	}
-}
-
-// subject is one thing that all sides do, and what is claimed of it.
-type subject struct {
-	name   string
-	turns  []turn
-	claims []wanted
-}
-
-// turn is one side's part of a round.
-type turn struct {
-	program Program
-	args    []string
-	read    func(run *Run, out []byte) error
-}
-
-// wanted is one claim: norion against a side.
-type wanted struct {
-	measure Measure
-	against Side
-	bar     Bar
-}
-
-// rounds measures a subject and adds its claims. Quick runs end early when the budget is spent.
-func (r *comparison) rounds(ctx context.Context, s subject, budget time.Duration) error {
-	start := time.Now()
-	for round := range r.Rounds {
-		spent := time.Since(start)
-		if r.Quick && round > 0 && spent+spent/time.Duration(round) > budget {
-			break
-		}
-		r.Progress(fmt.Sprintf("%s: round %d of %d", s.name, round+1, r.Rounds))
-		for place := range s.turns {
-			t := s.turns[(place+round)%len(s.turns)] // the order rotates
-			out, use, err := t.program.Run(ctx, t.args...)
-			if err != nil {
-				return err
-			}
-			run := Run{Subject: s.name, Side: t.program.Side, Round: round, Turn: place, Use: use}
-			if err := t.read(&run, out); err != nil {
-				return err
-			}
-			r.report.Runs = append(r.report.Runs, run)
-		}
-	}
-	for _, w := range s.claims {
-		p := r.report.Pair(s.name, w.measure, SideNorion, w.against)
-		r.pairs = append(r.pairs, p)
-		if claim, ok := p.Claim(w.bar); ok {
-			r.report.Claims = append(r.report.Claims, claim)
-		}
-	}
-	return nil
+	return r.measure(ctx, subjects)
 }
 
 // rateSubject is one test: all programs get the same flags and answer in the same form. Where the
@@ -271,10 +103,8 @@ func (r *comparison) rateSubject(t Test, reps int) subject {
 			s.claims = append(s.claims, wanted{MeasureRate, p.Side, barRate},
 				wanted{MeasureRSS, p.Side, barRSS})
 		}
-		s.turns = append(s.turns, turn{
-			p, side.test.Args(r.paths[t.Model], reps),
-			func(run *Run, out []byte) error { return r.readRate(run, out, side.test, reps) },
-		})
+		s.turns = append(s.turns, p.turn(side.test.Args(r.paths[t.Model], reps),
+			func(run *Run, out []byte) error { return r.readRate(run, out, side.test, reps) }))
 	}
 	return s
 }
@@ -366,9 +196,9 @@ func (r *comparison) firstSubject(t Test) subject {
 	return subject{
 		name: fmt.Sprintf("first token %s t=%d", t.Model, t.Threads),
 		turns: []turn{
-			{norion, run, read},
-			{best, append([]string{"--no-warmup", "-fit", "off", "-c", tokens}, peer...), read},
-			{plain, peer, read},
+			norion.turn(run, read),
+			best.turn(append([]string{"--no-warmup", "-fit", "off", "-c", tokens}, peer...), read),
+			plain.turn(peer, read),
 		},
 		claims: []wanted{
 			{MeasureFirst, SidePeer, Bar{}}, {MeasureFirst, SidePeerDefault, Bar{}},

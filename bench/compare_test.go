@@ -50,6 +50,10 @@ func program(args []string) int {
 		return 3
 	case strings.HasSuffix(mode, "-silent"):
 		return 0
+	case mode == "llama-server":
+		return serve(rest)
+	case slices.Contains(rest, "reuse") || slices.Contains(rest, "concurrency"):
+		return scenarioAlone(rest)
 	case slices.Contains(rest, "run") || strings.Contains(mode, "completion"):
 		fmt.Println(" word")
 		return 0

@@ -56,6 +56,12 @@ type Run struct {
 	Turn      int     `json:"turn"`                 // place in the round, from 0
 	Rate      float64 `json:"rate,omitempty"`       // tokens per second, the mean of its samples
 	SamplesNs []int64 `json:"samples_ns,omitempty"` // as the process reported them
+	// Of a scenario: its requests, the time from the first's start to the last's end, the fewest
+	// prompt tokens that could be computed, and a digest of the scripted text.
+	Samples []Sample `json:"requests,omitempty"`
+	PlayNs  int64    `json:"play_ns,omitempty"`
+	Ideal   int      `json:"ideal_tokens,omitempty"`
+	Work    string   `json:"work,omitempty"`
 	Use
 }
 
@@ -164,13 +170,37 @@ func (p Pair) Claim(bar Bar) (c Claim, ok bool) {
 	if bar == (Bar{}) {
 		return c, true
 	}
-	holds := p.Ratio.Median >= bar.Limit
-	if bar.AtMost {
-		holds = p.Ratio.Median <= bar.Limit
-	}
+	holds := bar.met(p.Ratio.Median)
 	c.Holds = &holds
 	c.WithinNoise = p.SelfA.N == 0 || math.Abs(p.Ratio.Median-bar.Limit) < c.Noise
 	return c, true
+}
+
+// Hold holds one side's figure against a bar. There is none, and ok is false, without a round.
+// It is within noise when some rounds meet the bar and others do not.
+func (r *Report) Hold(subject string, m Measure, side Side, bar Bar) (c Claim, ok bool) {
+	s := Summarize(r.samples(subject, m, side))
+	if s.N == 0 {
+		return c, false
+	}
+	c = Claim{
+		Name:  fmt.Sprintf("%s, %s, %s", subject, m.Name, side),
+		Value: s.Median, Unit: m.Unit, Min: s.Min, Max: s.Max, Bar: bar.String(), Samples: s.N,
+	}
+	if bar != (Bar{}) {
+		holds := bar.met(s.Median)
+		c.Holds = &holds
+		c.WithinNoise = bar.met(s.Min) != bar.met(s.Max)
+	}
+	return c, true
+}
+
+// met says whether a value is on the right side.
+func (b Bar) met(v float64) bool {
+	if b.AtMost {
+		return v <= b.Limit
+	}
+	return v >= b.Limit
 }
 
 // WriteJSON writes the report, indented.
@@ -196,9 +226,14 @@ func (r *Report) WriteText(w io.Writer, pairs []Pair) error {
 			return err
 		}
 	}
+	if err := r.writeRequests(w); err != nil {
+		return err
+	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	// Errors of a tabwriter come back from Flush.
-	fmt.Fprint(t, "\nwhat\tmeasure\tnorion\tpeer\tratio\tnorion/norion\tpeer/peer\trounds\n")
+	if len(pairs) > 0 {
+		fmt.Fprint(t, "\nwhat\tmeasure\tnorion\tpeer\tratio\tnorion/norion\tpeer/peer\trounds\n")
+	}
 	for _, p := range pairs {
 		if p.Ratio.N == 0 {
 			continue
@@ -210,7 +245,9 @@ func (r *Report) WriteText(w io.Writer, pairs []Pair) error {
 		fmt.Fprintf(t, "%s\t%s, %s\t%.1f\t%.1f\t%s\t%s\t%s\t%d\n", what, p.Measure.Name,
 			p.Measure.Unit, p.A.Median, p.B.Median, p.Ratio, p.SelfA, p.SelfB, p.Ratio.N)
 	}
-	fmt.Fprint(t, "\nclaim\tvalue\tbar\tholds\trounds\tnoise\n")
+	if len(r.Claims) > 0 {
+		fmt.Fprint(t, "\nclaim\tvalue\tbar\tholds\trounds\tnoise\n")
+	}
 	for _, c := range r.Claims {
 		fmt.Fprintf(t, "%s\t%.3f\t%s\t%s\t%d\t%.3f\n", c.Name, c.Value, or(c.Bar, "-"), c.verdict(),
 			c.Samples, c.Noise)

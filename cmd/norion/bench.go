@@ -38,6 +38,7 @@ norion, and what counts is the ratio of each round; see docs/bench.md.`,
 		DisableFlagParsing: true, // llama-bench's flags have several letters behind one dash
 	}
 	f.register(cmd)
+	cmd.AddCommand(a.newBenchReuse(), a.newBenchConcurrency())
 	cmd.RunE = a.ran(func(cmd *cobra.Command, args []string) error {
 		cmd.InheritedFlags() // brings the root's flags in
 		if err := cmd.Flags().Parse(bench.LongArgs(args)); err != nil {
@@ -112,22 +113,9 @@ func (a *app) bench(ctx context.Context, f *benchFlags, args []string) error {
 }
 
 func (a *app) benchPeer(ctx context.Context, f *benchFlags, args []string) (err error) {
-	c := bench.Compare{
-		Rounds: f.rounds, Quick: f.quick, Flags: args,
-		Resolve: func(ctx context.Context, ref string) (string, string, error) {
-			m, err := a.find(ctx, ref)
-			digest := ""
-			if !m.Digest.IsZero() {
-				digest = m.Digest.String()
-			}
-			return m.Path, digest, err
-		},
-	}
+	c := bench.Compare{Method: a.benchMethod(f.rounds, f.quick, f.progress, args)}
 	if err := c.Validate(); err != nil {
 		return err
-	}
-	if f.progress || isTerminal(a.err) {
-		c.Progress = a.benchProgress
 	}
 	if c.Norion.Path, err = os.Executable(); err != nil {
 		return err
@@ -146,6 +134,25 @@ func (a *app) benchPeer(ctx context.Context, f *benchFlags, args []string) (err 
 		return report.WriteJSON(a.out)
 	}
 	return report.WriteText(a.out, pairs)
+}
+
+// benchMethod finds models as all commands do. flags are for the report only.
+func (a *app) benchMethod(rounds int, quick, progress bool, flags []string) bench.Method {
+	m := bench.Method{
+		Rounds: rounds, Quick: quick, Flags: flags,
+		Resolve: func(ctx context.Context, ref string) (string, string, error) {
+			m, err := a.find(ctx, ref)
+			digest := ""
+			if !m.Digest.IsZero() {
+				digest = m.Digest.String()
+			}
+			return m.Path, digest, err
+		},
+	}
+	if progress || isTerminal(a.err) {
+		m.Progress = a.benchProgress
+	}
+	return m
 }
 
 func (a *app) benchProgress(what string) { fmt.Fprintf(a.err, "%s\n", oneLine(what)) }
