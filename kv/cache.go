@@ -1,87 +1,265 @@
 package kv
 
-// Request asks for a sequence.
-type Request struct {
-	Key    Key
-	Tokens []Token // the prompt, 1 or more; it is not kept
-	// Limit is the cells to promise the sequence: prompt and expected answer. Reserve may go
-	// beyond it as long as there is room. 0 means the prompt alone.
-	Limit  int
-	System int // how many tokens at the start are the system prompt
-	// Marks are lengths of the prompt at which others may branch off, such as the ends of
-	// messages. Models that need checkpoints get one there.
-	Marks  []int
-	Align  int // reuse only multiples of this many tokens; 0 means 1
-	Policy Policy
-}
-
-// Admission gives a request its sequence. The executor runs Ops and then computes
-// Tokens[Reused:], Append after each chunk.
-type Admission struct {
-	Seq    Seq
-	Reused int   // prompt tokens that need not be computed; always less than all
-	Moved  int   // how many of Reused were moved to a new place: approximate
-	Source Place // where Reused came from, Nowhere if it is 0
-	Blob   BlobID
-	Ops    []Op
-}
-
-// SeqState is what a sequence is doing.
-type SeqState uint8
-
-const (
-	Free SeqState = iota // empty
-	Busy                 // a request has it
-	Idle                 // no request has it; what it holds can be used again
+import (
+	"fmt"
+	"slices"
 )
 
-// SeqInfo describes a sequence.
-type SeqInfo struct {
-	Seq     Seq
-	State   SeqState
-	Length  int // tokens that it holds
-	Exact   int // how many of them, at the start, are as a cold run would have them
-	Cells   int // cells that no other sequence shares
-	Limit   int // promised to it while Busy
-	Hits    int // requests that used it again
-	LastUse uint64
-	Pinned  bool
+// Cache keeps the books of one context and plans what is done to its cells. It is used by one
+// goroutine. Its executor is told by operations what to do and tells the Cache what was computed;
+// both then agree on what every sequence holds.
+type Cache struct {
+	cfg      Config
+	tree     *Tree
+	seqs     []*sequence
+	cells    cells
+	promised int // cells that Busy sequences may still take
+	blobs    map[BlobID]*blob
+	lastBlob BlobID
+	ops      []Op // planned, for the next answer
+	sources  []source
 }
 
-// Stats are the books of a Cache.
-type Stats struct {
-	Sequences     [3]int // by SeqState
-	Cells         int    // in use; in Shared, cells that several sequences share count once
-	CellsBusy     int    // of sequences with a request
-	CellsPromised int    // to requests, not yet used
-	CellsTotal    int
-	RAM, Disk     TierStats
-	Nodes         int // of the tree
+// sequence is what the Cache knows of one. Its path in the tree is tokens[:exact].
+type sequence struct {
+	id     Seq
+	state  SeqState
+	key    Key
+	tokens []Token
+	exact  int // as a cold run would have them
+	hold   *Holding
+	runs   []*run
+	low    int // the window's cells are there from this position on
+	keep   int // tokens at the start that are the last of a pinned prefix
+
+	// While Busy:
+	limit  int // cells that it may have
+	most   int // and no more; its policy gives up tokens
+	prompt []Token
+	left   int // of the prompt, what no policy gave up
+	system int // of the system prompt, likewise
+	marks  []int
+	policy Policy
 }
 
-// TierStats are the books of saved state at one place.
-type TierStats struct {
-	Blobs       int
-	Checkpoints int // of Blobs
-	Bytes       int64
-	Budget      int64
+// New checks cfg and starts with an empty context.
+func New(cfg Config) (*Cache, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.defaults()
+	c := &Cache{cfg: cfg, tree: NewTree(cfg.Rank, cfg.Costs), blobs: map[BlobID]*blob{}}
+	for id := range Seq(cfg.Sequences) {
+		c.seqs = append(c.seqs, &sequence{id: id})
+	}
+	c.cells.of = c.seqs
+	c.tree.whole = [kinds]bool{
+		Live: cfg.Recurrent || cfg.SmallWindow, RAM: cfg.Recurrent || cfg.Window > 0,
+		Disk: cfg.Recurrent || cfg.Window > 0, Partial: true, partialDisk: true,
+	}
+	return c, nil
 }
 
-// Snapshot is saved state that outlived its process.
-type Snapshot struct {
-	Key     Key
-	Tokens  []Token
-	Partial bool // a checkpoint
-	Bytes   int64
+// take gives what was planned.
+func (c *Cache) take() []Op {
+	ops := c.ops
+	c.ops = nil
+	return ops
 }
 
-// Blob describes saved state.
-type Blob struct {
-	ID      BlobID
-	Key     Key
-	Tokens  []Token // what its cells hold, in order of position; must not be changed
-	Exact   bool    // the tokens are a prefix as a cold run would have it
-	Partial bool
-	RAM     int64 // bytes there, 0 if not there
-	Disk    int64
+func (c *Cache) plan(op Op) { c.ops = append(c.ops, op) }
+
+// sequence gives seq in one of the states.
+func (c *Cache) sequence(op string, seq Seq, states ...SeqState) (*sequence, error) {
+	if seq < 0 || int(seq) >= len(c.seqs) {
+		return nil, fail(op, ErrUnknown, "Seq", "", "%d is outside 0..%d", seq, len(c.seqs)-1)
+	}
+	s := c.seqs[seq]
+	if !slices.Contains(states, s.state) {
+		return nil, fail(op, ErrUnknown, "Seq", "", "sequence %d is %v", seq, s.state)
+	}
+	return s, nil
+}
+
+// String gives the short name that users see.
+func (s SeqState) String() string {
+	switch s {
+	case Free:
+		return "free"
+	case Busy:
+		return "busy"
+	case Idle:
+		return "idle"
+	}
+	return fmt.Sprintf("state %d", uint8(s))
+}
+
+// room is how many more cells s was promised.
+func (s *sequence) room() int {
+	if s.state != Busy {
+		return 0
+	}
+	return max(0, s.limit-len(s.tokens))
+}
+
+// grow books tokens that s has got at its end. Those that are not moved are on its path.
+func (c *Cache) grow(s *sequence, tokens []Token) {
+	c.promised -= s.room()
+	exact := s.exact == len(s.tokens)
+	c.cells.grow(s, len(tokens))
+	s.tokens = append(s.tokens, tokens...)
+	c.promised += s.room()
+	if exact {
+		s.exact = len(s.tokens)
+		switch {
+		case s.hold == nil:
+			s.hold = c.tree.Hold(s.key, s.tokens, Live, uint64(s.id), 0)
+			c.lease(s)
+		default:
+			c.tree.Extend(s.hold, tokens)
+		}
+	}
+	c.pass(s)
+}
+
+// lease keeps the holding of a Busy sequence.
+func (c *Cache) lease(s *sequence) {
+	if s.state == Busy {
+		s.hold.Lease()
+	}
+}
+
+// pass books what the window may have left behind.
+func (c *Cache) pass(s *sequence) {
+	if c.cfg.SmallWindow || c.cfg.Window > 0 && c.cfg.Layout == Shared {
+		s.low = max(s.low, len(s.tokens)-c.cfg.Window+1)
+	}
+}
+
+// shrink books that s keeps the first n tokens.
+func (c *Cache) shrink(s *sequence, n int) {
+	if n >= len(s.tokens) {
+		return
+	}
+	c.promised -= s.room()
+	c.cells.remove(s, n, len(s.tokens))
+	s.tokens = s.tokens[:n]
+	c.promised += s.room()
+	if n == 0 {
+		s.low = 0
+	}
+	c.setExact(s, min(s.exact, n))
+	c.pass(s)
+	c.fit(s)
+}
+
+// fit takes back what cannot be promised to s any more: cells that others still have were not
+// freed.
+func (c *Cache) fit(s *sequence) {
+	if over := c.cells.used + c.promised - c.cfg.Cells; c.cfg.Layout == Shared && over > 0 {
+		over = min(over, s.room())
+		s.limit -= over
+		c.promised -= over
+	}
+}
+
+// setExact books that only the first n tokens are as a cold run would have them.
+func (c *Cache) setExact(s *sequence, n int) {
+	s.exact = n
+	if s.hold == nil || s.hold.Length() <= n {
+		return
+	}
+	marks := c.checkpointsOn(s.hold)
+	if n == 0 {
+		c.tree.Release(s.hold)
+		s.hold = nil
+	} else {
+		c.tree.Cut(s.hold, n)
+	}
+	c.dropOrphans(marks)
+}
+
+// clear books that s holds nothing and is free.
+func (c *Cache) clear(s *sequence) {
+	c.shrink(s, 0)
+	c.setState(s, Free)
+	*s = sequence{id: s.id, runs: s.runs[:0]}
+}
+
+func (c *Cache) setState(s *sequence, state SeqState) {
+	c.promised -= s.room()
+	if s.hold != nil && (s.state == Busy) != (state == Busy) {
+		if state == Busy {
+			s.hold.Lease()
+		} else {
+			s.hold.Unlease()
+		}
+	}
+	s.state = state
+	c.promised += s.room()
+}
+
+// refresh asks the context what the windows hold.
+func (c *Cache) refresh() {
+	if c.cfg.Window == 0 || c.cfg.PosMin == nil {
+		return
+	}
+	for _, s := range c.seqs {
+		if len(s.tokens) > 0 {
+			s.low = len(s.tokens)
+			if first := c.cfg.PosMin(s.id); first >= 0 {
+				s.low = int(first)
+			}
+		}
+	}
+}
+
+// Append says that tokens were computed at the end of seq. Reserve must have allowed them.
+// It may be called with drafts that Truncate takes back. Kinds: ErrUnknown, ErrNoRoom.
+func (c *Cache) Append(seq Seq, tokens []Token) error {
+	s, err := c.sequence("append", seq, Busy)
+	if err != nil {
+		return err
+	}
+	if len(tokens) > s.room() {
+		return fail("append", ErrNoRoom, "Tokens", "call Reserve first",
+			"%d tokens, %d are promised", len(tokens), s.room())
+	}
+	if len(tokens) > 0 {
+		c.grow(s, tokens)
+	}
+	return nil
+}
+
+// End says that the request is over. What its sequence holds stays, for others to use or until
+// its cells are wanted.
+func (c *Cache) End(seq Seq) {
+	s, err := c.sequence("end", seq, Busy)
+	if err != nil {
+		return
+	}
+	if len(s.tokens) == 0 {
+		c.clear(s)
+		return
+	}
+	c.setState(s, Idle)
+	s.prompt, s.marks, s.policy, s.limit = nil, nil, Policy{}, 0
+	c.cells.merge(s)
+}
+
+// Drop empties a sequence, Busy or Idle, and frees it.
+func (c *Cache) Drop(seq Seq) []Op {
+	if s, err := c.sequence("drop", seq, Busy, Idle); err == nil {
+		c.plan(Op{Kind: SeqRemove, Seq: s.id, P1: End})
+		c.clear(s)
+	}
+	return c.take()
+}
+
+// Failed says that an operation of an admission, or of a Plan, did not succeed. The executor has
+// emptied the sequence, and so it is here; the request still has it.
+func (c *Cache) Failed(seq Seq) {
+	if s, err := c.sequence("failed", seq, Busy); err == nil {
+		c.shrink(s, 0)
+	}
 }

@@ -41,7 +41,9 @@ func (k OpKind) String() string {
 }
 
 // Op is one step for the executor. The operations of one answer are executed in their order and
-// before the Cache is called again; only Spill may take longer.
+// before the Cache is called again; only Spill may take longer. When a SeqCopy, Shift or Restore
+// fails, the executor empties the sequence, leaves out what else the answer has for it, and calls
+// Cache.Failed at the end.
 type Op struct {
 	Kind    OpKind
 	Seq     Seq // the sequence concerned, NoSeq for Spill and Forget
