@@ -90,9 +90,11 @@ func TestWorth(t *testing.T) {
 		uses map[int32]int // before the last put
 		kept []int32
 	}{
-		"cheap goes":          {[]step{{1, 100, 9}, {2, 100, 1}, {3, 100, 5}}, nil, []int32{1, 3}},
-		"large goes":          {[]step{{1, 150, 9}, {2, 50, 9}, {3, 50, 9}}, nil, []int32{2, 3}},
-		"unused goes":         {[]step{{1, 100, 1}, {2, 100, 1}, {3, 100, 2}}, map[int32]int{1: 2}, []int32{1, 3}},
+		"cheap goes": {[]step{{1, 100, 9}, {2, 100, 1}, {3, 100, 5}}, nil, []int32{1, 3}},
+		"large goes": {[]step{{1, 150, 9}, {2, 50, 9}, {3, 50, 9}}, nil, []int32{2, 3}},
+		"unused goes": {
+			[]step{{1, 100, 1}, {2, 100, 1}, {3, 100, 2}}, map[int32]int{1: 2}, []int32{1, 3},
+		},
 		"older goes":          {[]step{{1, 100, 1}, {2, 100, 1}, {3, 100, 1}}, nil, []int32{2, 3}},
 		"worthless stays out": {[]step{{1, 100, 9}, {2, 100, 9}, {3, 100, 1}}, nil, []int32{1, 2}},
 		"famous grows old": {
