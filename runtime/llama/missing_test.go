@@ -17,6 +17,8 @@ func TestMissing(t *testing.T) {
 	require.ErrorIs(t, err, llama.Missing)
 	_, err = llama.NewThreads(llama.ThreadsParams{N: 1})
 	require.ErrorIs(t, err, llama.Missing)
+	_, err = llama.NewDrafter(llama.DrafterParams{})
+	require.ErrorIs(t, err, llama.Missing)
 	_, _, _, err = llama.Version()
 	require.ErrorIs(t, err, llama.Missing)
 	_, err = llama.Devices()

@@ -11,6 +11,7 @@ type (
 	threadsHandle struct{}
 	contextHandle struct{}
 	samplerHandle struct{}
+	drafterHandle struct{}
 )
 
 func nativeStart(int32) error { return errMissing("start") }
@@ -92,6 +93,15 @@ func freeSampler(samplerHandle)                               {}
 func samplerSeed(samplerHandle) uint32                        { return 0 }
 func acceptToken(samplerHandle, Token, bool) error            { return errMissing("accept") }
 func sample(contextHandle, samplerHandle, int) (Token, error) { return 0, errMissing("sample") }
+
+func newDrafter(DrafterParams) (drafterHandle, error) {
+	return drafterHandle{}, errMissing("drafter")
+}
+func freeDrafter(drafterHandle)              {}
+func resetDrafter(drafterHandle)             {}
+func feedDrafter(drafterHandle, []Token)     {}
+func draftTokens(drafterHandle, []Token) int { return 0 }
+func draftAccepted(drafterHandle, int)       {}
 
 // NativeStamp is empty: there is no native build in this program.
 func NativeStamp() string { return "" }
