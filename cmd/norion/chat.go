@@ -106,7 +106,9 @@ func (s settings) lookup(name string) *pflag.Flag {
 func (s settings) set(name, value string) (infer.Request, error) {
 	f := s.lookup(name)
 	if f == nil {
-		return infer.Request{}, fmt.Errorf("no setting %q; /set lists them", name)
+		return infer.Request{}, &usageError{
+			message: fmt.Sprintf("no setting %q; /set lists them", name),
+		}
 	}
 	old := f.Value.String()
 	list, isList := f.Value.(pflag.SliceValue)
@@ -125,7 +127,7 @@ func (s settings) set(name, value string) (infer.Request, error) {
 	if isList {
 		err = list.Replace([]string{value})
 	} else if err = f.Value.Set(value); err != nil {
-		err = fmt.Errorf("%s takes a %s, not %q", name, f.Value.Type(), value)
+		err = &usageError{message: name + ": " + valueFault(f, value, err)}
 	}
 	if err != nil {
 		restore()

@@ -26,7 +26,7 @@ func (a *app) applyEnv(cmd *cobra.Command) error {
 		}
 		if e := cmd.Flags().Set(f.Name, value); e != nil {
 			err = &usageError{
-				message: fmt.Sprintf("the variable %s: %v", envName(f.Name), e),
+				message: fmt.Sprintf("the variable %s: %s", envName(f.Name), flagMessage(e)),
 				hint:    "unset it, or give it a value that --" + f.Name + " takes",
 			}
 		}

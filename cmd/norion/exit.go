@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/norion/norion/bench"
+	"github.com/norion/norion/cmd/norion/chat"
 	"github.com/norion/norion/runtime/gguf"
 	"github.com/norion/norion/runtime/infer"
 	"github.com/norion/norion/runtime/llama"
@@ -53,6 +54,9 @@ func (a *app) exitCode(err error) int {
 		return 0
 	}
 	if _, ok := errors.AsType[*usageError](err); ok || !a.reached {
+		return exitUsage
+	}
+	if _, ok := errors.AsType[chat.CommandError](err); ok {
 		return exitUsage
 	}
 	is := func(kinds ...error) bool {

@@ -26,6 +26,7 @@ NORION_HOME      where models are kept (default: the user's data directory, as X
 NORION_<FLAG>    a default for a flag of the groups "model", "sampling" and "constraint":
                  NORION_THREADS=4, NORION_CTX=8192, NORION_KV_TYPE=q8_0, NORION_TEMP=0.
                  A flag on the command line comes first.
+NORION_PEERS     where norion bench --peer finds llama.cpp's own programs
 HF_ENDPOINT      another address of the model hub
 HF_TOKEN         sent to the model hub, and nowhere else
 HTTPS_PROXY      and its relatives are obeyed
@@ -39,7 +40,7 @@ func (a *app) help(cmd *cobra.Command, _ []string) {
 	if text == "" {
 		text = cmd.Short + "."
 	}
-	fmt.Fprintln(h.w, text)
+	fmt.Fprintln(h.w, strings.TrimRight(text, "\n"))
 	if !cmd.Runnable() && !cmd.HasSubCommands() {
 		return
 	}

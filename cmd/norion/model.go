@@ -45,8 +45,8 @@ func (f *modelFlags) register(cmd *cobra.Command) {
 			"chat template: a Jinja `FILE`, or the name of one that ships with llama.cpp")
 		fs.IntVar(&f.gpuLayers, "gpu-layers", -1, "layers on GPUs; -1: all")
 		fs.BoolVar(&o.CPUOnly, "cpu", false, "use no GPU")
-		fs.TextVar(&o.Load, "load-mode", llama.LoadAuto, "how weights come into memory: none reads "+
-			"the file, mmap maps it; auto chooses")
+		fs.TextVar(&o.Load, "load-mode", llama.LoadAuto,
+			"how weights come into memory: `MODE` none reads the file, mmap maps it, auto chooses")
 		fs.BoolVar(&o.NoFlash, "no-flash", false, "leave flash attention off")
 	})
 	cmd.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "log to standard error")

@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -33,7 +34,8 @@ func (f *requestFlags) register(cmd *cobra.Command) {
 		fs.StringVar(&f.grammar, "grammar", "", "answer by a GBNF grammar: a `FILE`, or its text")
 	})
 	cmd.Flags().StringVar(&f.system, "system", "", "system message")
-	cmd.Flags().IntVarP(&f.predict, "predict", "n", -1, "most tokens of an answer; -1: all that fit")
+	cmd.Flags().IntVarP(&f.predict, "predict", "n", -1,
+		"most tokens of an answer; -1 or 0: all that fit")
 	cmd.Flags().StringArrayVar(&f.stop, "stop", nil, "`TEXT` that ends an answer; may be repeated")
 	cmd.Flags().BoolVar(&f.noReasoning, "no-reasoning", false, "ask the model not to reason first")
 }
@@ -47,6 +49,9 @@ func (f *requestFlags) request() (infer.Request, error) {
 	r := infer.Request{
 		Sampling: s, Stop: f.stop, IgnoreEOS: f.ignoreEOS, NoReasoning: f.noReasoning,
 		MaxTokens: max(f.predict, 0),
+	}
+	if !utf8.ValidString(f.system) {
+		return r, flagError("system", "send UTF-8 text", "not valid UTF-8")
 	}
 	if f.predict < -1 {
 		return r, flagError("predict", "-1 is as many as fit", "%d is below -1", f.predict)

@@ -1,17 +1,20 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // newRoot builds the tree of commands.
 func (a *app) newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "norion",
-		Short: "Run language models on this machine",
+		Short: "Run language models on this machine", Version: version,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return unknownCommand(cmd, args[0])
@@ -31,7 +34,8 @@ func (a *app) newRoot() *cobra.Command {
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	root.SetHelpFunc(a.help)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return err })
+	root.SetFlagErrorFunc(flagFault)
+	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.AddCommand(a.newRun(), a.newChat(), a.newPull(), a.newList(), a.newShow(), a.newRemove(),
 		a.newBench(), a.newVersion())
 	for _, cmd := range root.Commands() {
@@ -43,7 +47,37 @@ func (a *app) newRoot() *cobra.Command {
 	for _, topic := range topics {
 		root.AddCommand(&cobra.Command{Use: topic.name, Short: topic.short, Long: topic.text})
 	}
+	strict(root)
 	return root
+}
+
+// strict makes cobra's own commands refuse what they do not know; by themselves they print a page
+// about something else.
+func strict(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		switch cmd.Name() {
+		case "help":
+			cmd.Args = func(_ *cobra.Command, args []string) error {
+				if at, _, err := root.Find(args); err != nil || at == root && len(args) > 0 {
+					return unknownCommand(root, args[0])
+				}
+				return nil
+			}
+		case "completion":
+			cmd.Args = func(_ *cobra.Command, args []string) error {
+				if len(args) > 0 {
+					return &usageError{
+						message: fmt.Sprintf("no script for %q", args[0]),
+						hint:    "there are bash, zsh, fish and powershell",
+					}
+				}
+				return nil
+			}
+			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		}
+	}
 }
 
 // firstWords is what norion says when it is called alone.
@@ -82,9 +116,46 @@ func unknownCommand(root *cobra.Command, name string) error {
 	return e
 }
 
+// flagFault says in words what is wrong with a flag.
+func flagFault(cmd *cobra.Command, err error) error {
+	e := &usageError{message: flagMessage(err), hint: hintOf(err)}
+	if e.hint == "" {
+		e.hint = "see " + cmd.CommandPath() + " --help"
+	}
+	return e
+}
+
+// flagMessage is the text of an error of pflag without the words of Go.
+func flagMessage(err error) string {
+	bad, ok := errors.AsType[*pflag.InvalidValueError](err)
+	if !ok {
+		return err.Error()
+	}
+	return "--" + bad.GetFlag().Name + ": " + valueFault(bad.GetFlag(), bad.GetValue(), bad.Unwrap())
+}
+
+// valueFault says why a flag does not take a value.
+func valueFault(f *pflag.Flag, value string, err error) string {
+	want := map[string]string{
+		"int": "a whole number", "int64": "a whole number", "float32": "a number",
+		"bool": "true or false",
+	}[f.Value.Type()]
+	switch {
+	case errors.Is(err, strconv.ErrRange):
+		return fmt.Sprintf("%s is out of range", value)
+	case want != "":
+		return fmt.Sprintf("%q is not %s", value, want)
+	}
+	return err.Error()
+}
+
 // args bounds the positional arguments and names them in the refusal.
 func args(least, most int, names string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, got []string) error {
+		hint := "see " + cmd.CommandPath() + " --help"
+		if strings.Contains(names, "PROMPT") {
+			hint = "put a text of several words into quotes"
+		}
 		switch {
 		case len(got) < least:
 			return &usageError{
@@ -95,7 +166,7 @@ func args(least, most int, names string) cobra.PositionalArgs {
 			return &usageError{
 				message: fmt.Sprintf("%s takes %s: %q is too much", cmd.CommandPath(), names,
 					got[most]),
-				hint: "put a text of several words into quotes",
+				hint: hint,
 			}
 		}
 		return nil

@@ -100,7 +100,7 @@ func (a *app) answer(ctx context.Context, b *loaded, r infer.Request, f *runFlag
 	var failed error
 	for c, err := range b.Generate(ctx, r) {
 		if err != nil {
-			failed = err
+			failed = asFlag(err)
 			break
 		}
 		if failed = p.chunk(c); failed != nil {

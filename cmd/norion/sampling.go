@@ -149,5 +149,11 @@ func asFlag(err error) error {
 		flag = strings.ReplaceAll(e.Field, "_", "-")
 	}
 	named.Op, named.Field = "", "--"+flag
+	if strings.HasPrefix(e.Field, "messages") { // --system has been checked before
+		named.Field = "prompt"
+	}
+	if flag == "grammar" && e.Hint == "" {
+		named.Hint = `rules look like root ::= "yes" | "no"`
+	}
 	return &named
 }

@@ -70,6 +70,7 @@ func (a *app) show(ctx context.Context, ref string, digest, asJSON bool) (err er
 			}
 		}
 	}
+	checked := digest && !m.Digest.IsZero()
 	if asJSON {
 		return writeJSON(a.out, showJSON{m.Name.String(), summary, m.TemplateName})
 	}
@@ -78,6 +79,9 @@ func (a *app) show(ctx context.Context, ref string, digest, asJSON bool) (err er
 	}
 	if m.TemplateName != "" && len(summary.Templates) == 0 {
 		fmt.Fprintf(a.out, "%-14s chat template %s\n", "catalogue", m.TemplateName)
+	}
+	if checked {
+		fmt.Fprintf(a.out, "%-14s every byte is as it was pulled\n", "checked")
 	}
 	return nil
 }

@@ -17,6 +17,12 @@ func (j *job) fetchHub(ctx context.Context, src Source) (fetched, error) {
 	if rev == "" {
 		rev = "main"
 	}
+	if err := checkURL(j.s.o.Hub); err != nil {
+		return fetched{}, &Error{
+			Kind: ErrRefused, Err: fmt.Errorf("the hub: %w", err),
+			Hint: "unset HF_ENDPOINT, or give it an https address",
+		}
+	}
 	t := target{
 		url:    j.s.o.Hub + "/" + src.Repository + "/resolve/" + rev + "/" + src.File,
 		source: src.String(), token: j.s.o.HubToken, size: j.e.SizeBytes,

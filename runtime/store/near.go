@@ -7,16 +7,21 @@ import (
 
 const nearMax = 3
 
-// unknown is the error for a name that nobody knows, with the nearest names as its hint.
-func (s *Store) unknown(n Name) error {
+// unknown is the error for a name that nobody knows, with the nearest names as its hint; path says
+// that a path could have been given, too.
+func (s *Store) unknown(n Name, path bool) error {
 	known, _, _ := s.names() // the hint is best effort
 	for _, e := range s.o.Catalogue.Models {
 		known = append(append(known, e.Name), e.Aliases...)
 	}
-	hint := "a path to a .gguf file works too; `norion list --all` shows the names"
+	hint := "`norion list --all` shows the names."
 	if near := nearest(n.String(), known); len(near) > 0 {
-		hint = "did you mean " + strings.Join(near, ", ") + "? A path to a .gguf file works too"
+		hint = "did you mean " + strings.Join(near, ", ") + "?"
 	}
+	if path {
+		hint += " A path to a .gguf file works too"
+	}
+	hint = strings.TrimSuffix(hint, ".")
 	return &Error{Kind: ErrUnknownModel, Name: n.String(), Hint: hint}
 }
 

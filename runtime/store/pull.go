@@ -71,7 +71,7 @@ func (s *Store) Pull(ctx context.Context, ref string, o PullOptions) (Model, err
 	if !ok {
 		m, err := s.read(name) // it may have been added
 		if errors.Is(err, fs.ErrNotExist) {
-			err = s.unknown(name)
+			err = s.unknown(name, false)
 		}
 		return m, typed("pull", ref, ErrIO, err)
 	}

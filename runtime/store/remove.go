@@ -98,6 +98,8 @@ func (s *Store) pulledName(ctx context.Context, ref string) (Name, error) {
 		if damaged, perr := ParseName(e.Name); perr == nil {
 			return damaged, nil
 		}
+	case errors.Is(err, ErrUnknownModel), errors.Is(err, ErrNotPulled):
+		e.Hint = "`norion list` shows the models at hand"
 	}
 	return name, err
 }

@@ -176,18 +176,27 @@ func Open(o Options) (*Store, error) {
 		return nil, typed("open", "catalogue", ErrCatalogue, err)
 	}
 	if err := os.MkdirAll(o.Root, 0o755); err != nil {
-		return nil, typed("open", o.Root, ErrIO, err)
+		return nil, noRoot(o.Root, err)
 	}
 	dir, err := o.OpenDir(o.Root)
 	if err != nil {
-		return nil, typed("open", o.Root, ErrIO, err)
+		return nil, noRoot(o.Root, err)
 	}
 	for _, d := range []string{blobsDir, manifestsDir, partialDir, locksDir} {
 		if err := dir.MkdirAll(d, 0o755); err != nil && !isReadOnly(dir, d) {
-			return nil, typed("open", o.Root, ErrIO, errors.Join(err, dir.Close()))
+			return nil, noRoot(o.Root, errors.Join(err, dir.Close()))
 		}
 	}
 	return &Store{o: o, dir: dir}, nil
+}
+
+// noRoot says that the store's directory cannot be made or opened.
+func noRoot(root string, err error) error {
+	out := typed("open", root, ErrIO, err)
+	if e, ok := errors.AsType[*Error](out); ok && e.Hint == "" {
+		e.Hint = "name a directory that can be written in NORION_HOME"
+	}
+	return out
 }
 
 // isReadOnly lets a store that exists already be read on a read-only disk.
@@ -248,7 +257,7 @@ func (s *Store) resolveName(ref string) (Model, error) {
 	}
 	e, ok := s.o.Catalogue.Lookup(name)
 	if !ok {
-		return Model{}, s.unknown(name)
+		return Model{}, s.unknown(name, true)
 	}
 	if m, err = s.read(e.Name); errors.Is(err, fs.ErrNotExist) {
 		return Model{}, &Error{

@@ -21,6 +21,12 @@ const helpText = `/help               this page
 /quit               end
 A message that begins with a slash: write two.`
 
+// CommandError is a line with a slash that asks for what cannot be done.
+type CommandError string
+
+// Error gives the message.
+func (e CommandError) Error() string { return string(e) }
+
 // outcome is what a line that was typed asks for.
 type outcome struct {
 	say  string // text to show
@@ -54,14 +60,14 @@ func (s *session) read(line string) outcome {
 		return s.set(rest)
 	case "undo":
 		if _, ok := s.undo(); !ok {
-			return outcome{err: errors.New("there is nothing to undo")}
+			return outcome{err: CommandError("there is nothing to undo")}
 		}
 		return outcome{say: fmt.Sprintf("dropped the last turn; %d left", len(s.turns))}
 	case "regen":
 		if user, ok := s.undo(); ok {
 			return outcome{send: user}
 		}
-		return outcome{err: errors.New("there is no question yet")}
+		return outcome{err: CommandError("there is no question yet")}
 	case "save":
 		return s.save(rest)
 	case "stats":
@@ -69,7 +75,7 @@ func (s *session) read(line string) outcome {
 	case "quit", "exit", "bye":
 		return outcome{quit: true}
 	}
-	return outcome{err: fmt.Errorf("unknown command /%s; /help lists them", name)}
+	return outcome{err: CommandError("unknown command /" + name + "; /help lists them")}
 }
 
 // undo drops the last turn and returns its question.
@@ -103,14 +109,14 @@ func (s *session) setSystem(text string) outcome {
 
 func (s *session) set(text string) outcome {
 	if s.o.Set == nil {
-		return outcome{err: errors.New("there are no settings")}
+		return outcome{err: CommandError("there are no settings")}
 	}
 	if text == "" {
 		return outcome{say: strings.Join(s.o.Settings(), "\n")}
 	}
 	name, value, ok := strings.Cut(text, " ")
 	if !ok {
-		return outcome{err: errors.New("write /set NAME VALUE")}
+		return outcome{err: CommandError("write /set NAME VALUE")}
 	}
 	r, err := s.o.Set(strings.TrimLeft(name, "-"), strings.TrimSpace(value))
 	if err != nil {
@@ -123,7 +129,7 @@ func (s *session) set(text string) outcome {
 // save writes a new file; it never replaces one.
 func (s *session) save(path string) outcome {
 	if path == "" {
-		return outcome{err: errors.New("write /save FILE")}
+		return outcome{err: CommandError("write /save FILE")}
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -135,7 +141,7 @@ func (s *session) save(path string) outcome {
 	if err := f.Close(); err != nil {
 		return outcome{err: err}
 	}
-	return outcome{say: fmt.Sprintf("wrote %d turns to %s", len(s.turns), path)}
+	return outcome{say: fmt.Sprintf("wrote %s to %s", turns(len(s.turns)), path)}
 }
 
 // transcript is the conversation as Markdown.
@@ -155,8 +161,15 @@ func (s *session) stats() string {
 	if s.last == nil {
 		return "no answer yet"
 	}
-	return statsText(*s.last) + fmt.Sprintf("\nchat         %d turns, %d answer tokens, %s",
-		len(s.turns), s.tokens, s.contextLine())
+	return statsText(*s.last) + fmt.Sprintf("\nchat         %s, %d answer tokens, %s",
+		turns(len(s.turns)), s.tokens, s.contextLine())
+}
+
+func turns(n int) string {
+	if n == 1 {
+		return "1 turn"
+	}
+	return fmt.Sprintf("%d turns", n)
 }
 
 func statsText(f infer.Final) string {
