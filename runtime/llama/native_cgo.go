@@ -50,8 +50,8 @@ func nativeStart(minLevel int32) error {
 	return nil
 }
 
-// HugeBytes is how many bytes of buffers the system was asked, since the start, to keep in huge
-// pages: 0 where norion does not ask. Buffers that were freed count too.
+// HugeBytes is how many bytes of weights the system was asked, since the start, to keep in huge
+// pages: 0 where norion does not ask. Weights that were freed count too.
 func HugeBytes() uint64 { return uint64(C.nr_huge_bytes()) }
 
 // failAllocation lets an allocation of C++ on this thread fail, once, after n others. For tests.

@@ -39,6 +39,14 @@ struct nr_context {
 // when it is aborted in one. It throws what upstream throws.
 void nr_settle(nr_context * ctx);
 
+// While one lives, large buffers that its thread allocates lie in huge pages where there are any.
+struct nr_huge_pages {
+    nr_huge_pages();
+    ~nr_huge_pages();
+    nr_huge_pages(const nr_huge_pages &) = delete;
+    nr_huge_pages & operator=(const nr_huge_pages &) = delete;
+};
+
 inline void nr_fail(nr_error * err, int32_t code, const char * text) {
     if (err != nullptr) {
         err->code = code;

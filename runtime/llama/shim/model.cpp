@@ -84,6 +84,7 @@ nr_model * nr_model_load(const nr_model_params * params, nr_error * err) {
         load_lists lists;
         llama_model_params p = convert(*params, lists);
         llama_model * model = nullptr;
+        const nr_huge_pages huge;
         if (params->n_paths == 1) {
             model = llama_model_load_from_file(params->paths[0], p);
         } else {

@@ -60,7 +60,7 @@ NR_API const char * nr_version(void);     // llama.cpp's version
 NR_API const char * nr_commit(void);      // the commit it was built from
 NR_API const char * nr_system_info(void); // CPU features compiled in and used
 
-// Bytes of buffers that the system was asked, since the start, to keep in huge pages.
+// Bytes of weights that the system was asked, since the start, to keep in huge pages.
 NR_API uint64_t nr_huge_bytes(void);
 
 // For tests: lets the allocation of this thread after the next n fail, once. Negative ends it.

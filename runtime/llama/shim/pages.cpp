@@ -1,5 +1,6 @@
-// pages.cpp lets large buffers lie in huge pages. Decoding reads every weight for every token, and
-// with pages of 4 KiB a good part of that time goes into address translation.
+// pages.cpp lets weights lie in huge pages. Decoding reads every weight for every token, and with
+// pages of 4 KiB a good part of that time goes into address translation. Other buffers are left
+// alone: of those for computing, only a part is ever touched.
 #include "internal.h"
 
 #include <cerrno>
@@ -12,10 +13,15 @@ namespace {
 
 constexpr size_t huge_page = size_t{2} << 20;
 std::atomic<uint64_t> advised{0};
+thread_local bool loading = false;
 
 } // namespace
 
 uint64_t nr_huge_bytes(void) { return advised.load(std::memory_order_relaxed); }
+
+nr_huge_pages::nr_huge_pages() { loading = true; }
+
+nr_huge_pages::~nr_huge_pages() { loading = false; }
 
 // ggml takes the memory of all its buffers on the host from posix_memalign, and of its small ones.
 // This definition stands in for that of the C library throughout the program. The advice comes
@@ -27,7 +33,7 @@ extern "C" __attribute__((visibility("default"))) int posix_memalign(void ** out
         return EINVAL;
     }
     const int before = errno; // posix_memalign leaves it alone
-    const bool large = size >= 2 * huge_page;
+    const bool large = loading && size >= 2 * huge_page;
     if (large && alignment < huge_page) {
         alignment = huge_page;
     }
@@ -47,5 +53,9 @@ extern "C" __attribute__((visibility("default"))) int posix_memalign(void ** out
 #else
 
 uint64_t nr_huge_bytes(void) { return 0; }
+
+nr_huge_pages::nr_huge_pages() = default;
+
+nr_huge_pages::~nr_huge_pages() = default;
 
 #endif
