@@ -2,6 +2,7 @@ package llama
 
 import (
 	"encoding/json"
+	"regexp"
 	"strings"
 )
 
@@ -109,6 +110,9 @@ func (c *Chat) render(r *ChatRequest) (ChatPrompt, error) {
 	if in.Grammar == "" {
 		return p, nil
 	}
+	if !r.ParallelTools {
+		in.Grammar = oneCall(in.Grammar)
+	}
 	p.Grammar = Grammar{
 		Text: in.Grammar, Lazy: in.Lazy, Prefill: true, GenerationPrompt: in.Start,
 	}
@@ -116,6 +120,15 @@ func (c *Chat) render(r *ChatRequest) (ChatPrompt, error) {
 		p.Grammar.Triggers = append(p.Grammar.Triggers, Trigger{t.Type, t.Value, t.Token})
 	}
 	return p, c.resolve(&p.Grammar, in.Preserved)
+}
+
+// repeatedCall is the one rule of upstream's that repeats a call whether it may or not: that of
+// the formats with a JSON object between tags, such as Hermes' and Qwen's.
+var repeatedCall = regexp.MustCompile(`(?m)^(tool-calls ::= )\((tool-call\?? space)\)\+$`)
+
+// oneCall takes the repetition of calls out of a grammar.
+func oneCall(grammar string) string {
+	return repeatedCall.ReplaceAllString(grammar, "$1$2")
 }
 
 // resolve turns preserved words into tokens, and a trigger word that is one token into that token,
