@@ -158,8 +158,12 @@ func (a *app) load(ctx context.Context, ref string, o engine.Options) (*loaded, 
 	}
 	if isTerminal(a.err) {
 		defer fmt.Fprint(a.err, "\r\x1b[K")
+		shown := -1
 		o.Progress = func(done float32) bool {
-			fmt.Fprintf(a.err, "\r\x1b[Kloading %s  %3.0f %%", oneLine(ref), 100*done)
+			if percent := int(100 * done); percent != shown {
+				shown = percent
+				fmt.Fprintf(a.err, "\r\x1b[Kloading %s  %3d %%", oneLine(ref), percent)
+			}
 			return true
 		}
 	}

@@ -24,6 +24,7 @@ type printer struct {
 	logprobs        []infer.Logprob
 	final           *infer.Final
 	thinking        bool // the last thing shown was reasoning
+	broken          bool // standard output takes no more
 }
 
 func newPrinter(a *app, f *runFlags, b *loaded) *printer {
@@ -57,6 +58,7 @@ func (p *printer) chunk(c infer.Chunk) error {
 		text = printable(text)
 	}
 	_, err := io.WriteString(p.a.out, text)
+	p.broken = err != nil
 	return err
 }
 
@@ -68,7 +70,7 @@ func (p *printer) end(failed error) error {
 		}
 		return p.json(failed)
 	}
-	if t := p.text.String(); t != "" && !strings.HasSuffix(t, "\n") {
+	if t := p.text.String(); t != "" && !strings.HasSuffix(t, "\n") && !p.broken {
 		if _, err := io.WriteString(p.a.out, "\n"); err != nil {
 			return err
 		}
@@ -125,7 +127,7 @@ type answerJSON struct {
 	Reasoning string        `json:"reasoning,omitempty"`
 	Finish    string        `json:"finish_reason"` // stop, length or interrupted
 	Stop      string        `json:"stop,omitempty"`
-	Seed      uint32        `json:"seed"`
+	Seed      uint32        `json:"seed,omitempty"` // not of an interrupted answer
 	Usage     *usageJSON    `json:"usage,omitempty"`
 	Logprobs  []logprobJSON `json:"logprobs,omitempty"`
 	Notes     []string      `json:"notes,omitempty"`

@@ -103,6 +103,35 @@ func TestWithoutPermission(t *testing.T) {
 	}
 }
 
+// full is an output with no room.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, errors.New("no room") }
+
+// TestFullOutput: what cannot be written is an error, said once.
+func TestFullOutput(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	path := filepath.Join(home, "letters.gguf")
+	require.NoError(t, os.WriteFile(path, letters().Bytes(), 0o600))
+	for _, args := range [][]string{
+		{"version"},
+		{"version", "--json"},
+		{"list", "--all"},
+		{"list", "--json"},
+		{"show", path},
+		{"run", path, "hi", "-n", "2", "-t", "1"},
+		{"run", path, "hi", "-n", "2", "-t", "1", "--logprobs", "1"},
+	} {
+		var err bytes.Buffer
+		a := &app{out: full{}, err: &err, open: openEngine, env: func(name string) (string, bool) {
+			return home, name == "NORION_HOME"
+		}}
+		require.Equal(t, exitFailure, a.main(t.Context(), args), args)
+		require.Equal(t, 1, strings.Count(err.String(), "no room"), "%s: %s", args, err.String())
+	}
+}
+
 func TestHintOf(t *testing.T) {
 	t.Parallel()
 	inner := &gguf.Error{Op: "open", Kind: gguf.ErrNotGGUF, Offset: -1, Hint: "from gguf"}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -39,6 +40,7 @@ func (a *app) newVersion() *cobra.Command {
 			if asJSON {
 				return writeJSON(a.out, v)
 			}
+			var text strings.Builder
 			for _, line := range [][2]string{
 				{"norion", v.Version},
 				{"revision", v.Revision},
@@ -50,10 +52,11 @@ func (a *app) newVersion() *cobra.Command {
 				{"flags", buildFlags(v.Flags)},
 			} {
 				if line[1] != "" {
-					fmt.Fprintf(a.out, "%-10s %s\n", line[0], line[1])
+					fmt.Fprintf(&text, "%-10s %s\n", line[0], line[1])
 				}
 			}
-			return nil
+			_, err := io.WriteString(a.out, text.String())
+			return err
 		}),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON object")

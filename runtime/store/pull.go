@@ -386,7 +386,8 @@ func (j *job) checkRoom(needBytes int64) error {
 	}
 	return &Error{
 		Kind: ErrNoSpace,
-		Err:  fmt.Errorf("%d bytes needed, %d free", needBytes+reserveBytes, free),
+		Err: fmt.Errorf("%.1f MiB needed, %.1f MiB free", float64(needBytes+reserveBytes)/(1<<20),
+			float64(free)/(1<<20)),
 		Hint: "free some space, or put the store on another disk with NORION_HOME",
 	}
 }

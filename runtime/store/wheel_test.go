@@ -203,7 +203,7 @@ func TestWheelRoom(t *testing.T) {
 			continue
 		}
 		e := asError(t, err, store.ErrNoSpace)
-		require.ErrorContains(t, e, fmt.Sprintf("%d bytes needed", need))
+		require.ErrorContains(t, e, fmt.Sprintf("%.1f MiB needed", float64(need)/(1<<20)))
 		require.Contains(t, e.Hint, "NORION_HOME")
 		requireNone(t, s, false)
 	}
