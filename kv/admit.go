@@ -211,27 +211,45 @@ func (c *Cache) hold(s *sequence, k Key, tokens []Token, exact int) {
 // then to Begin. n is 0 when there is nothing to wait for.
 func (c *Cache) Soon(k Key, tokens []Token) (seq Seq, n int) {
 	seq = NoSeq
-	if len(tokens) == 0 {
+	want := min(len(tokens)-1, c.cfg.Cells)
+	if want < soonTokens || k.PublicTokens < 0 {
 		return seq, 0
 	}
-	tokens = tokens[:len(tokens)-1]
 	for _, s := range c.seqs {
 		if s.state != Busy || len(s.tokens) >= len(s.prompt) || s.exact < len(s.tokens) {
 			continue
 		}
-		same := min(common(s.prompt, tokens), s.key.together(k))
+		same := c.stop(s, min(common(s.prompt, tokens[:want]), s.key.together(k)))
 		if same > len(s.tokens) && same > n {
 			seq, n = s.id, same
 		}
 	}
-	if n == 0 {
+	if n < soonTokens {
 		return NoSeq, 0
 	}
-	m := c.tree.Lookup(k, tokens)
-	if n < max(m.At[Live].Tokens, m.At[RAM].Tokens, m.At[Disk].Tokens)+soonTokens {
-		return NoSeq, 0
+	c.refresh()
+	c.findKeepers()
+	sources, err := c.find(&Request{Key: k, Tokens: tokens}, c.cfg.Cells)
+	for _, src := range sources {
+		if err != nil || n < src.reuse+soonTokens {
+			return NoSeq, 0
+		}
 	}
 	return seq, n
+}
+
+// stop is the last length of s, up to n, at which others can have what it holds.
+func (c *Cache) stop(s *sequence, n int) int {
+	if !c.tree.whole[Live] {
+		return n
+	}
+	at := 0
+	for _, mark := range s.marks {
+		if mark <= n {
+			at = mark
+		}
+	}
+	return at
 }
 
 // together is how many tokens at the start two keys may share.

@@ -164,18 +164,19 @@ func (c *Cache) findSaved(r *Request, m *Match, loss float64) {
 			cost = c.cfg.Costs.RestoreDisk
 		}
 		for _, f := range []Found{m.At[p], m.Ends[p]} {
-			if f.Holding == nil {
+			h := f.Holding()
+			if h == nil {
 				continue
 			}
-			b := c.blobOf(f.Holding)
+			b := c.blobOf(h)
 			have := len(b.tokens)
 			if b.spilling && p == Disk || have > c.cfg.Cells {
 				continue
 			}
-			reuse, check := c.cut(f.Holding, have, b.low, f.Tokens, r.Align)
+			reuse, check := c.cut(h, have, b.low, f.Tokens, r.Align)
 			if reuse > 0 {
 				c.sources = append(c.sources, source{
-					blob: b, hold: f.Holding, have: have, reuse: reuse, check: check,
+					blob: b, hold: h, have: have, reuse: reuse, check: check,
 					gain: c.cfg.Costs.compute(0, reuse) - loss - float64(have)*cost,
 				})
 			}

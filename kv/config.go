@@ -69,9 +69,9 @@ type Config struct {
 type Costs struct {
 	Compute     float64 // one token of a prompt; 0 means 1
 	ComputePair float64 // besides, one token for each token before it: attention
-	Copy        float64 // one token of a copy into own cells; 0 means 0.002
-	Restore     float64 // one token from RAM; 0 means 0.001
-	RestoreDisk float64 // one token from disk; 0 means 0.003
+	Copy        float64 // one token of a copy into own cells; 0 means 0.002 x Compute
+	Restore     float64 // one token from RAM; 0 means 0.001 x Compute
+	RestoreDisk float64 // one token from disk; 0 means 0.003 x Compute
 }
 
 // Hooks are called at the moments they name, on the goroutine that uses the Cache. A hook must not

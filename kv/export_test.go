@@ -77,7 +77,7 @@ func (h *Holding) Path() []Token {
 
 // Check walks the whole tree.
 func (t *Tree) Check() error {
-	seen, children := 0, 0
+	seen, inMap := 0, 0
 	below := map[*node][kinds]int32{}
 	for p, list := range t.held {
 		bytes := int64(0)
@@ -102,18 +102,20 @@ func (t *Tree) Check() error {
 	for n, b := range below {
 		seen++
 		if n.parent != nil && !n.isSalt {
-			children++
-			if t.child[childKey(n.parent, n.edge[0])] != n {
+			if t.kid(n.parent, n.edge[0]) != n {
 				return fmt.Errorf("node %d is not a child", n.id)
+			}
+			if !slices.Contains(n.parent.kids[:], n) {
+				inMap++
 			}
 		}
 		if err := t.checkNode(n, b); err != nil {
 			return fmt.Errorf("node %d: %w", n.id, err)
 		}
 	}
-	if seen != t.nodes || children != len(t.child) || len(t.free)+t.nodes != int(t.nextID) {
+	if seen != t.nodes || inMap != len(t.child) || len(t.free)+t.nodes != int(t.nextID) {
 		return fmt.Errorf("%d nodes, %d found; %d children, %d found",
-			t.nodes, seen, len(t.child), children)
+			t.nodes, seen, len(t.child), inMap)
 	}
 	return nil
 }
@@ -127,6 +129,24 @@ func (n *node) holdings() func(func(*Holding) bool) {
 }
 
 func (t *Tree) checkNode(n *node, below [kinds]int32) error {
+	owns, has, more := uint8(0), uint8(0), int32(0)
+	for p, count := range below {
+		if count > 0 {
+			has |= 1 << p
+		}
+	}
+	for h := range n.holdings() {
+		owns |= 1 << h.Place
+	}
+	for key := range t.child {
+		if key>>32 == uint64(n.id) {
+			more++
+		}
+	}
+	if n.owns != owns || n.has != has || n.more != more {
+		return fmt.Errorf("owns %b, found %b; has %b, found %b; %d more children, found %d",
+			n.owns, owns, n.has, has, n.more, more)
+	}
 	if n.below != below {
 		return fmt.Errorf("below %v, found %v", n.below, below)
 	}

@@ -14,12 +14,15 @@ const (
 	// Shift adds Delta to the positions P0 <= p < P1 of Seq. No other sequence shares them.
 	Shift
 	// Save copies the state of Seq, which holds exactly the positions below P1, into memory under
-	// the name Blob. Answer with Cache.Saved or Cache.SaveFailed.
+	// the name Blob. Answer with Cache.Saved or Cache.SaveFailed at the end of the answer. A state
+	// that a later Forget of the same answer deletes is in no budget.
 	Save
 	// Checkpoint is Save of the partial state: the window or the recurrent part.
 	Checkpoint
 	// Restore sets Seq from Blob, which lies at Place. With Partial set, Seq holds at least the
-	// positions below P1 and gets back the window or the recurrent state as it was at P1.
+	// positions below P1 and gets back the window or the recurrent state as it was at P1; a
+	// SeqRemove of what lies behind in the other part follows. (llama.cpp then names P1-1 as the
+	// last position, whatever the other part still has.)
 	// Otherwise Seq is empty and then holds the positions below P1.
 	Restore
 	// Spill copies Blob from memory to disk; it may be done in the background, also while later

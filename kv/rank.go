@@ -14,9 +14,9 @@ func (c Costs) defaults() Costs {
 		}
 	}
 	set(&c.Compute, 1)
-	set(&c.Copy, 0.002)
-	set(&c.Restore, 0.001)
-	set(&c.RestoreDisk, 0.003)
+	set(&c.Copy, 0.002*c.Compute)
+	set(&c.Restore, 0.001*c.Compute)
+	set(&c.RestoreDisk, 0.003*c.Compute)
 	return c
 }
 

@@ -16,14 +16,16 @@ type Tree struct {
 	costs  Costs
 	whole  [kinds]bool // paths there cannot be cut: a longer one does not cover its start
 	roots  map[rootKey]*node
-	child  map[uint64]*node // by parent and first token
+	child  map[uint64]*node // by parent and first token, what a node has beyond kidsMax
 	salts  map[saltKey]*node
 	free   []uint32 // ids of nodes that are gone
 	nextID uint32
 	nodes  int
 	tick   uint64
-	stamp  uint64 // of the last lookup
-	depth  int    // tokens that it matched
+	depth  int           // tokens that the last lookup matched
+	path   []*node       // its way
+	at     [places]*node // the last node on its way with a holding in it or below
+	ends   [places]*node // the last one in which a holding ends
 	held   [kinds][]*Holding
 	bytes  [kinds]int64
 	age    [kinds]float64
@@ -36,24 +38,33 @@ type saltKey struct {
 	salt   string
 }
 
-// node is a stretch of tokens. Its children at a place are those with a holding there.
+// kidsMax is how many children a node keeps beside it. What a lookup reads comes first.
+const kidsMax = 2
+
+// node is a stretch of tokens. Its lists of children by place are of those with a holding there.
+// What a lookup reads comes first, within 64 bytes.
 type node struct {
 	edge   []Token
-	parent *node
-	end    int // tokens from the root
-	mark   uint64
+	kids   [kidsMax]*node
+	firsts [kidsMax]Token // their first tokens
 	id     uint32
-	salted bool // in a salt's space
-	isSalt bool // the root of one; its edge is empty
-	salt   string
-	root   rootKey // of a root
-	below  [kinds]int32
-	first  [kinds]*node // child lists, by place
+	more   int32 // children in Tree.child
+	has    uint8 // places of the holdings in it and below, as bits
+	owns   uint8 // places of its own
+	isSalt bool  // the root of a salt's space; its edge is empty
+	salted bool  // in such a space
+
+	end    int          // tokens from the root
+	below  [kinds]int32 // holdings in it and below, by place
+	parent *node
+	first  [kinds]*node // child lists
 	next   [kinds]*node
 	prev   [kinds]*node
 	own    *Holding // list
 	hits   uint64
 	last   uint64
+	salt   string
+	root   *rootKey // of a root
 }
 
 // Holding is a path that is held at a place, by whatever ID names there.
@@ -175,7 +186,7 @@ func (t *Tree) root(k Key) *node {
 	n := t.roots[key]
 	if n == nil {
 		n = t.newNode(nil, nil)
-		n.root = key
+		n.root = &key
 		t.roots[key] = n
 	}
 	return n
@@ -201,6 +212,52 @@ func childKey(parent *node, first Token) uint64 {
 	return uint64(parent.id)<<32 | uint64(uint32(first))
 }
 
+// kid gives the child of n that begins with a token.
+func (t *Tree) kid(n *node, first Token) *node {
+	for i := range n.kids {
+		if n.firsts[i] == first && n.kids[i] != nil {
+			return n.kids[i]
+		}
+	}
+	if n.more == 0 {
+		return nil
+	}
+	return t.child[childKey(n, first)]
+}
+
+// setKid enters, replaces or, with nil, takes out the child of n that begins with a token.
+func (t *Tree) setKid(n *node, first Token, kid *node) {
+	at := -1
+	for i := range n.kids {
+		switch {
+		case n.kids[i] == nil:
+			at = i
+		case n.firsts[i] == first:
+			n.kids[i] = kid
+			return
+		}
+	}
+	if n.more > 0 {
+		key := childKey(n, first)
+		if _, there := t.child[key]; there && kid != nil {
+			t.child[key] = kid
+			return
+		} else if there {
+			delete(t.child, key)
+			n.more--
+			return
+		}
+	}
+	switch {
+	case kid == nil:
+	case at >= 0:
+		n.firsts[at], n.kids[at] = first, kid
+	default:
+		t.child[childKey(n, first)] = kid
+		n.more++
+	}
+}
+
 // insert gives the node that ends the tokens behind n, which ends at a node.
 func (t *Tree) insert(n *node, k Key, tokens []Token) *node {
 	if k.splits(n, len(tokens)) {
@@ -220,11 +277,10 @@ func (t *Tree) insert(n *node, k Key, tokens []Token) *node {
 
 func (t *Tree) insertPlain(n *node, tokens []Token) *node {
 	for len(tokens) > 0 {
-		key := childKey(n, tokens[0])
-		next := t.child[key]
+		next := t.kid(n, tokens[0])
 		if next == nil {
 			next = t.newNode(n, append([]Token(nil), tokens...))
-			t.child[key] = next
+			t.setKid(n, tokens[0], next)
 			return next
 		}
 		same := common(next.edge, tokens)
@@ -243,9 +299,9 @@ func (t *Tree) split(n *node, tokens int) *node {
 	up := t.newNode(n.parent, n.edge[:tokens])
 	up.hits, up.last = n.hits, n.last
 	t.replace(n, up)
-	up.below = n.below
+	up.below, up.has = n.below, n.has
 	n.edge, n.parent = n.edge[tokens:], up
-	t.child[childKey(up, n.edge[0])] = n
+	t.setKid(up, n.edge[0], n)
 	for p := range n.below {
 		n.next[p], n.prev[p] = nil, nil
 		if n.below[p] > 0 {
@@ -257,7 +313,7 @@ func (t *Tree) split(n *node, tokens int) *node {
 
 // replace puts by where n is among the children of its parent. Both begin with the same token.
 func (t *Tree) replace(n, by *node) {
-	t.child[childKey(n.parent, n.edge[0])] = by
+	t.setKid(n.parent, n.edge[0], by)
 	for p := range n.below {
 		by.next[p], by.prev[p] = n.next[p], n.prev[p]
 		if n.next[p] != nil {
@@ -274,8 +330,10 @@ func (t *Tree) replace(n, by *node) {
 func (t *Tree) attach(h *Holding, n *node) {
 	h.node, h.next, n.own = n, n.own, h
 	p := h.Place
+	n.owns |= 1 << p
 	for ; n != nil; n = n.parent {
 		n.below[p]++
+		n.has |= 1 << p
 		if up := n.parent; n.below[p] == 1 && up != nil {
 			n.next[p], n.prev[p] = up.first[p], nil
 			if up.first[p] != nil {
@@ -295,9 +353,17 @@ func (t *Tree) detach(h *Holding) {
 	}
 	*at, h.next, h.node = h.next, nil, nil
 	p := h.Place
+	n.owns = 0
+	for o := n.own; o != nil; o = o.next {
+		n.owns |= 1 << o.Place
+	}
 	for ; n != nil; n = n.parent {
 		n.below[p]--
-		if up := n.parent; n.below[p] == 0 && up != nil {
+		if n.below[p] > 0 {
+			continue
+		}
+		n.has &^= 1 << p
+		if up := n.parent; up != nil {
 			if n.prev[p] != nil {
 				n.prev[p].next[p] = n.next[p]
 			} else {
@@ -318,11 +384,11 @@ func (t *Tree) prune(n *node) {
 		up := n.parent
 		switch {
 		case up == nil:
-			delete(t.roots, n.root)
+			delete(t.roots, *n.root)
 		case n.isSalt:
 			delete(t.salts, saltKey{up.id, n.salt})
 		default:
-			delete(t.child, childKey(up, n.edge[0]))
+			t.setKid(up, n.edge[0], nil)
 		}
 		t.drop(n)
 		n = up
@@ -360,7 +426,7 @@ func (n *node) onlyChild() *node {
 
 // join puts the edge of n in front of that of its only child and takes n out.
 func (t *Tree) join(n, only *node) {
-	delete(t.child, childKey(n, only.edge[0]))
+	t.setKid(n, only.edge[0], nil) // n is gone, but what Tree.child has of it must be, too
 	t.replace(n, only)
 	only.edge = append(n.edge, only.edge...)
 	only.parent = n.parent
@@ -370,11 +436,14 @@ func (t *Tree) join(n, only *node) {
 
 // common is how many tokens at the start of a and b are equal.
 func common(a, b []Token) int {
-	const stride = 16
+	const long, short = 64, 8 // compared at once
 	n := min(len(a), len(b))
 	i := 0
-	for i+stride <= n && *(*[stride]Token)(a[i:]) == *(*[stride]Token)(b[i:]) {
-		i += stride
+	for i+long <= n && *(*[long]Token)(a[i:]) == *(*[long]Token)(b[i:]) {
+		i += long
+	}
+	for i+short <= n && *(*[short]Token)(a[i:]) == *(*[short]Token)(b[i:]) {
+		i += short
 	}
 	for i < n && a[i] == b[i] {
 		i++

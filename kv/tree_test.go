@@ -39,11 +39,11 @@ func TestTreeLookup(t *testing.T) {
 		for p := range 4 {
 			require.Equal(t, c.at[p], m.At[p].Tokens, "%v %v", c.path, kv.Place(p))
 			require.Equal(t, c.ends[p], m.Ends[p].Tokens, "%v %v", c.path, kv.Place(p))
-			require.Equal(t, c.at[p] > 0, m.At[p].Holding != nil)
-			require.Equal(t, c.ends[p] > 0, m.Ends[p].Holding != nil)
+			require.Equal(t, c.at[p] > 0, m.At[p].Holding() != nil)
+			require.Equal(t, c.ends[p] > 0, m.Ends[p].Holding() != nil)
 		}
 	}
-	require.Same(t, live, tree.Lookup(k, []kv.Token{1, 2, 3, 4}).At[kv.Live].Holding)
+	require.Same(t, live, tree.Lookup(k, []kv.Token{1, 2, 3, 4}).At[kv.Live].Holding())
 	tree.Cut(live, 1)
 	require.NoError(t, tree.Check())
 	require.Equal(t, 3, tree.Lookup(k, []kv.Token{1, 2, 3, 4}).Tokens, "RAM still has it")
@@ -239,25 +239,24 @@ func TestTreeWalk(t *testing.T) {
 	require.Len(t, got, 1)
 }
 
-// bigTree has 10^5 nodes in a shape of conversations: a system prompt, users, turns, retries.
+// bigTree has 10^5 nodes in a shape of conversations: turns of 50 to 350 tokens, a third of them
+// another answer to a question that was asked before.
 func bigTree() (*kv.Tree, [][]kv.Token) {
 	r := rand.New(rand.NewPCG(1, 2))
 	tree := kv.NewTree(kv.GDSF, kv.Costs{})
 	var paths [][]kv.Token
-	grow := func(path []kv.Token, n int) []kv.Token {
+	for id := uint64(0); tree.Nodes() < 100_000; id++ {
+		var path []kv.Token
+		if n := len(paths); n > 0 && r.IntN(20) > 0 {
+			path = paths[r.IntN(n)]
+			if r.IntN(3) == 0 {
+				path = path[:len(path)-25]
+			}
+		}
 		path = slices.Clone(path)
-		for range n {
+		for range 50 + r.IntN(300) {
 			path = append(path, r.Int32N(100_000))
 		}
-		return path
-	}
-	for id := uint64(0); tree.Nodes() < 100_000; id++ {
-		path := grow(nil, 100)
-		if n := len(paths); n > 0 && r.IntN(20) > 0 {
-			from := paths[r.IntN(n)]
-			path = from[:len(from)-r.IntN(20)]
-		}
-		path = grow(path, 20+r.IntN(300))
 		tree.Hold(kv.Key{Model: "m"}, path, kv.Place(r.IntN(3)), id, 1)
 		paths = append(paths, path)
 	}
@@ -291,13 +290,20 @@ func TestTreeLookupAllocatesNothing(t *testing.T) {
 	}))
 }
 
+// BenchmarkLookup asks for prompts that come back, and for so many that none is in the
+// processor's cache.
 func BenchmarkLookup(b *testing.B) {
 	tree, paths := bigTree()
-	long, k := queries(paths), kv.Key{Model: "m"}
-	b.ReportAllocs()
-	for i := 0; b.Loop(); i++ {
-		if tree.Lookup(k, long[i%len(long)]).Tokens != 1000 {
-			b.Fatal()
-		}
+	k := kv.Key{Model: "m"}
+	for _, n := range []int{100, 1000, 10_000} {
+		b.Run(fmt.Sprint(n, " prompts"), func(b *testing.B) {
+			long := queries(paths)[:n]
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				if tree.Lookup(k, long[i%n]).Tokens != 1000 {
+					b.Fatal()
+				}
+			}
+		})
 	}
 }

@@ -28,13 +28,11 @@ func (c Config) Validate() error {
 			return fail(op, ErrInvalid, f.name, "", "%d is outside %d..%d", f.v, f.min, f.to)
 		}
 	}
-	for name, v := range map[string]float64{
-		"Costs.Compute": c.Costs.Compute, "Costs.ComputePair": c.Costs.ComputePair,
-		"Costs.Copy": c.Costs.Copy, "Costs.Restore": c.Costs.Restore,
-		"Costs.RestoreDisk": c.Costs.RestoreDisk,
+	for _, v := range []float64{
+		c.Costs.Compute, c.Costs.ComputePair, c.Costs.Copy, c.Costs.Restore, c.Costs.RestoreDisk,
 	} {
-		if !(v >= 0) || math.IsInf(v, 0) {
-			return fail(op, ErrInvalid, name, "", "%v is no cost", v)
+		if !(v >= 0 && v <= math.MaxFloat32) {
+			return fail(op, ErrInvalid, "Costs", "", "%v is no cost", v)
 		}
 	}
 	switch {
@@ -67,13 +65,15 @@ func (p Policy) Validate() error {
 		return fail("policy", ErrContradicts, "Recompute", "choose an Evictor",
 			"nothing is ever given up")
 	}
-	for name, v := range map[string]any{"Evict": p.Evict, "Reuse": p.Reuse} {
-		if v, ok := v.(Validator); ok {
-			err := contain("policy", name, v.Validate)
-			if err != nil {
-				return err
-			}
-		}
+	if err := validate("Evict", p.Evict); err != nil {
+		return err
+	}
+	return validate("Reuse", p.Reuse)
+}
+
+func validate(field string, policy any) error {
+	if v, ok := policy.(Validator); ok {
+		return contain("policy", field, v.Validate)
 	}
 	return nil
 }
