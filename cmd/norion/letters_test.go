@@ -1,7 +1,10 @@
 package main
 
 import (
+	"encoding/binary"
 	"fmt"
+	"math"
+	"slices"
 	"time"
 
 	"github.com/norion/norion/runtime/gguf/gguftest"
@@ -9,9 +12,10 @@ import (
 
 var testEpoch = time.Unix(1700000000, 0)
 
-// letters is a model that knows single bytes and whose weights are zero: each token is as probable
-// as any other, the greedy answer is "aaa...", and a logit bias decides what comes. Token 0..25
-// are the letters a to z, 26 is the end of an answer; the context is 128 tokens.
+// letters is a model that knows single bytes and whose layers do nothing: "a" is a little more
+// probable than all else, which is equal, so the greedy answer is "aaa...", and a logit bias decides
+// what comes. Token 0..25 are the letters a to z, 26 is the end of an answer; the context is 128
+// tokens.
 func letters() gguftest.File {
 	var tokens []string
 	var types []int32
@@ -32,9 +36,24 @@ func letters() gguftest.File {
 		gguftest.KV{Key: "tokenizer.ggml.add_space_prefix", Value: false},
 	)
 	for i, t := range f.Tensors {
-		if t.Name == "token_embd.weight" {
-			f.Tensors[i] = gguftest.F32(t.Name, t.Dims[0], uint64(len(tokens)))
+		switch t.Name {
+		case "token_embd.weight": // its first column is what the model sees of a token, and says
+			column := slices.Repeat([]float32{1}, len(tokens))
+			column[0] = 2
+			f.Tensors[i] = firstColumn(gguftest.F32(t.Name, t.Dims[0], uint64(len(tokens))), column)
+		case "output_norm.weight":
+			f.Tensors[i] = firstColumn(t, []float32{0.001})
 		}
 	}
 	return f
+}
+
+// firstColumn fills the first value of each row of t, and zeros the rest.
+func firstColumn(t gguftest.Tensor, values []float32) gguftest.Tensor {
+	t.Data = make([]byte, t.Size)
+	rowBytes := int(t.Size) / len(values)
+	for i, v := range values {
+		binary.LittleEndian.PutUint32(t.Data[i*rowBytes:], math.Float32bits(v))
+	}
+	return t
 }
