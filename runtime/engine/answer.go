@@ -74,12 +74,9 @@ func addTo(chunk, later *infer.Chunk) {
 }
 
 // conclude shows what was held back and closes the answer.
-func (g *generation) conclude(reason infer.Finish, err error) (*infer.Final, error) {
-	if err != nil {
-		return nil, err
-	}
+func (g *generation) conclude(reason infer.Finish) (*infer.Final, error) {
 	final := &infer.Final{
-		Reason: reason, Stop: g.text.met, Seed: g.r.Sampling.Seed, Usage: g.usage,
+		Reason: reason, Stop: g.text.met, Seed: g.r.Sampling.Seed,
 		Answer: infer.Message{Role: infer.RoleAssistant}, Notes: g.notes,
 	}
 	chunk := infer.Chunk{}

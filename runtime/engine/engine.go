@@ -1,14 +1,19 @@
 // Package engine runs requests on one model in this process: it is the infer.Backend over
-// runtime/llama. It owns the model, its context and the goroutine that alone touches the
-// context; requests wait in a bounded queue and run one after another, each reusing the longest
-// prefix that the last one left. It must not know HTTP, the control layer or where models come
-// from.
+// runtime/llama. It owns the model, its context and the goroutine that alone touches the context.
+// Requests wait in a bounded queue until package kv finds them a sequence and what of their prompt
+// is there already; then they run together: each step computes the next token of every answer, and
+// as much of the prompts as holds the answers up by no more than Options.Stall. It must not know
+// HTTP, the control layer or where models come from.
 //
-// A reader that does not take its chunks holds up the owner, and with it the requests that wait:
-// the owner runs ahead by at most chunksAhead. What ends such a request is its deadline, its ctx,
-// or Close; a caller that cannot promise to read sets a deadline.
+// A reader that does not take its chunks is passed over once the owner is chunksAhead ahead of it;
+// it keeps its sequence until it reads on, its deadline, its ctx or Close, or until another request
+// wants the room and there is memory to park it in.
 //
-// Locks: queue.mu and Engine.chatMu are never held together, nor while the model computes.
+// Score and Embed have the context to themselves while they run. Deterministic requests are
+// computed in steps of their own, with boundaries that depend on nothing but their prompt.
+//
+// Locks: queue.mu, worker.mu and Engine.chatMu are never held together, nor while the model
+// computes.
 package engine
 
 import (
@@ -20,6 +25,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/norion/norion/kv"
 	"github.com/norion/norion/runtime/gguf"
 	"github.com/norion/norion/runtime/infer"
 	"github.com/norion/norion/runtime/llama"
@@ -35,6 +41,11 @@ type Engine struct {
 	bytes   int // most bytes of text that may be that many tokens
 	outputs int // most outputs of one step
 	pooling gguf.Pooling
+
+	key      kv.Key // of prefixes that every request can share
+	shared   bool   // the layout
+	evict    kv.Evictor
+	evictors map[string]kv.Evictor
 
 	life   context.Context // ends when Close begins
 	end    context.CancelCauseFunc
@@ -70,43 +81,6 @@ func (e *Engine) bind(ctx context.Context, deadline time.Time) (
 	}
 }
 
-// call runs fn on the owner goroutine and waits for it.
-func (e *Engine) call(ctx context.Context, op string, deadline time.Time,
-	fn func(*worker, *task) error,
-) error {
-	ctx, cancel := e.bind(ctx, deadline)
-	defer cancel(context.Canceled)
-	if ctx.Err() != nil {
-		return ended(op, ctx)
-	}
-	done := make(chan error, 1)
-	t := &task{ctx: ctx}
-	t.run = func(w *worker) {
-		stop := w.abortOn(ctx)
-		err := fn(w, t)
-		stop()
-		if err != nil {
-			w.resync()
-		}
-		if err != nil && ctx.Err() != nil {
-			err = ended(op, ctx)
-		}
-		done <- fail(op, err)
-	}
-	if err := e.queue.push(t); err != nil {
-		return err
-	}
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		if e.queue.takeBack(t) {
-			return ended(op, ctx)
-		}
-		return <-done // it runs, and ends by itself
-	}
-}
-
 // Close ends running and waiting requests with KindClosed and frees the model. It waits for no
 // reader: a loop over an answer may call it. It returns when everything is freed; a second call
 // returns the same result.
@@ -123,10 +97,12 @@ func (e *Engine) own(w *worker) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	defer close(e.done)
-	for t := e.queue.pop(); t != nil; t = e.queue.pop() {
-		t.run(w)
+	w.serve()
+	var err error
+	if w.cells != nil {
+		err = w.cells.closeDisk()
 	}
-	e.result = fail("close", e.free(w.c))
+	e.result = fail("close", errors.Join(err, e.free(w.c)))
 }
 
 // free closes everything, children first: after the last task, or what a failed Open made. c may
@@ -177,93 +153,4 @@ func (e *Engine) Tokenize(ctx context.Context, text string, o infer.TokenizeOpti
 		out[i] = infer.Token{ID: infer.TokenID(id), Text: b}
 	}
 	return out, nil
-}
-
-// worker is the state of the owner goroutine.
-type worker struct {
-	c      *llama.Context
-	cached []llama.Token // what sequence 0 holds, in order
-	next   llama.Token   // chosen last, computed by the next step
-}
-
-// abortOn lets the end of ctx interrupt a running computation. The returned stop is called when
-// the computation is over: after it, ctx has no more effect.
-func (w *worker) abortOn(ctx context.Context) (stop func()) {
-	aborted := make(chan struct{})
-	cancel := context.AfterFunc(ctx, func() {
-		w.c.Abort()
-		close(aborted)
-	})
-	return func() {
-		if !cancel() {
-			<-aborted
-			w.c.Resume()
-		}
-	}
-}
-
-// forget empties the cache, after anything that leaves it unknown.
-func (w *worker) forget() {
-	w.cached = w.cached[:0]
-	_ = w.c.Drop(0) // cannot fail on an open context's first sequence
-}
-
-// reuse keeps the longest prefix that the cache shares with tokens, at most all but the last,
-// and returns its length.
-func (w *worker) reuse(tokens []llama.Token) int {
-	n := 0
-	for n < min(len(w.cached), len(tokens)-1) && w.cached[n] == tokens[n] {
-		n++
-	}
-	if n == 0 || w.c.Truncate(0, llama.Pos(n)) != nil {
-		w.forget()
-		return 0
-	}
-	w.cached = w.cached[:n]
-	return n
-}
-
-// feed computes tokens after what is cached, in micro-batches, and returns the place of the last.
-// With output, the micro-batch with the last token is left in the batch, to be computed by a
-// Step or Decode; the caller then calls keep.
-func (w *worker) feed(ctx context.Context, tokens []llama.Token, output bool) (int, error) {
-	b := w.c.Batch()
-	b.Reset()
-	place, base := 0, len(w.cached)
-	for i, t := range tokens {
-		var err error
-		last := i == len(tokens)-1
-		place, err = b.Add(t, llama.Pos(base+i), 0, last && output)
-		if err != nil {
-			return 0, err
-		}
-		if last && output {
-			return place, nil
-		}
-		if !last && b.Len() < w.c.Info().MicroBatch {
-			continue
-		}
-		if ctx.Err() != nil {
-			return 0, context.Cause(ctx)
-		}
-		if err := w.c.Decode(); err != nil {
-			return 0, err
-		}
-		w.keep(tokens[:i+1], base)
-	}
-	return place, nil
-}
-
-// keep records that tokens, which began at position base, have been computed.
-func (w *worker) keep(tokens []llama.Token, base int) {
-	w.cached = append(w.cached[:base], tokens...)
-}
-
-// resync makes cached and cache agree after a step that failed or was interrupted: both keep
-// what is known to be computed.
-func (w *worker) resync() {
-	w.c.Batch().Reset()
-	if w.c.Truncate(0, llama.Pos(len(w.cached))) != nil {
-		w.forget()
-	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/norion/norion/kv"
 	"github.com/norion/norion/runtime/gguf"
 	"github.com/norion/norion/runtime/infer"
 	"github.com/norion/norion/runtime/llama"
@@ -41,6 +42,9 @@ func fail(op string, err error) error {
 			out.Hint = "mend the template, or name another one with --template"
 		}
 		return out
+	}
+	if e, ok := errors.AsType[*kv.Error](err); ok {
+		return &infer.Error{Op: op, Kind: kvKinds[e.Kind], Field: e.Field, Hint: e.Hint, Err: err}
 	}
 	if e, ok := errors.AsType[*gguf.Error](err); ok {
 		out := &infer.Error{Op: op, Kind: infer.KindModel, Hint: e.Hint, Err: err}

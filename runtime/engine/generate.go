@@ -8,8 +8,10 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
+	"github.com/norion/norion/kv"
 	"github.com/norion/norion/runtime/infer"
 	"github.com/norion/norion/runtime/llama"
 )
@@ -25,8 +27,9 @@ type generation struct {
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 	task    task
-	tokens  []llama.Token
+	tokens  []kv.Token
 	limit   int // answer tokens
+	policy  kv.Policy
 	sampler *llama.Sampler
 	parser  *llama.ChatParser // nil: the text is the content
 	shown   map[llama.Token]bool
@@ -43,9 +46,20 @@ type generation struct {
 	read    int             // bytes that it has
 	usage   infer.Usage
 	unsent  int // tokens whose chunk had nothing to show
+	begunAt time.Time
 	firstAt time.Time
 	lastAt  time.Time
 	special []byte // scratch of spell
+
+	// The owner's.
+	unwatch func() bool // lets the end of ctx no longer interrupt
+	seq     kv.Seq      // NoSeq while it waits or is parked
+	pending []kv.Token  // to be computed next: of the prompt, or the token that was chosen last
+	next    [1]kv.Token // holds pending while the answer streams
+	blob    kv.BlobID   // of a parked one
+	held    []kv.Token  // that it had in its cells
+	tried   uint64      // as task.tried, while parked
+	behind  atomic.Bool // the reader is: the owner waits for it
 }
 
 // Generate implements infer.Backend.
@@ -63,6 +77,9 @@ func (e *Engine) Generate(ctx context.Context, r infer.Request) iter.Seq2[infer.
 			return
 		}
 		for c := range g.out {
+			if g.behind.Load() {
+				g.e.queue.signal()
+			}
 			if !yield(c, nil) {
 				return
 			}
@@ -74,7 +91,7 @@ func (e *Engine) Generate(ctx context.Context, r infer.Request) iter.Seq2[infer.
 // submit queues the generation and waits until the owner has begun. An error means that it never
 // will.
 func (g *generation) submit() error {
-	g.task.ctx, g.task.run, g.task.priority = g.ctx, g.run, g.r.Priority
+	g.task.ctx, g.task.begin, g.task.priority = g.ctx, g.begin, g.r.Priority
 	q := g.e.queue
 	if err := q.push(&g.task); err != nil {
 		g.free()
@@ -85,7 +102,7 @@ func (g *generation) submit() error {
 	case <-g.begun:
 		return nil
 	case <-g.ctx.Done():
-		if !q.takeBack(&g.task) {
+		if !q.claim(&g.task) {
 			return nil
 		}
 		g.free()
@@ -105,7 +122,7 @@ func (e *Engine) prepare(ctx context.Context, r *infer.Request) (*generation, er
 	}
 	g := &generation{
 		e: e, r: r, told: infer.Message{Role: infer.RoleAssistant},
-		begun: make(chan struct{}), out: make(chan infer.Chunk, chunksAhead),
+		begun: make(chan struct{}), out: make(chan infer.Chunk, chunksAhead), seq: kv.NoSeq,
 	}
 	if err := g.prepare(ctx); err != nil {
 		g.free()
@@ -132,6 +149,9 @@ func (g *generation) prepare(ctx context.Context) error {
 	if err := g.readPrompt(&p, &stops); err != nil {
 		return err
 	}
+	if err := g.readPolicy(); err != nil {
+		return err
+	}
 	if err := g.fit(); err != nil {
 		return err
 	}
@@ -141,7 +161,7 @@ func (g *generation) prepare(ctx context.Context) error {
 	}
 	if looksBack(&p) {
 		for _, t := range g.tokens {
-			if err := g.sampler.Accept(t, false); err != nil {
+			if err := g.sampler.Accept(llama.Token(t), false); err != nil {
 				return fail("generate", err)
 			}
 		}
@@ -159,12 +179,6 @@ func (e *Engine) able(r *infer.Request) error {
 			Err: errors.New("this model does not generate text"),
 		}
 	}
-	if r.KV.Scope != "" || r.KV.Deterministic {
-		return &infer.Error{
-			Op: "generate", Kind: infer.KindUnsupported, Field: "kv",
-			Err: errors.New("scopes and deterministic mode are not there yet"),
-		}
-	}
 	for id := range r.Sampling.LogitBias {
 		if int(id) >= e.info.Vocabulary {
 			return &infer.Error{
@@ -180,7 +194,10 @@ func (e *Engine) able(r *infer.Request) error {
 func (g *generation) fit() error {
 	n, room := len(g.tokens), g.e.bounded
 	g.limit = g.r.MaxTokens
-	if g.limit == 0 {
+	switch {
+	case g.limit == 0 && g.policy.Evict != nil:
+		g.limit = infer.TokensMax
+	case g.limit == 0:
 		g.limit = max(room-n, 1)
 	}
 	if n == 0 {
@@ -189,7 +206,7 @@ func (g *generation) fit() error {
 			Err: errors.New("it has no tokens"),
 		}
 	}
-	if n+g.limit > room {
+	if n >= room && g.r.MaxTokens != room-n || n+g.limit > room && g.policy.Evict == nil {
 		return g.tooLong(n)
 	}
 	return nil
@@ -226,86 +243,62 @@ func (g *generation) free() {
 	}
 }
 
-// run is the owner's part: prompt, then token after token, then the end.
-func (g *generation) run(w *worker) {
-	defer close(g.out)
-	defer g.free()
+// begin is the owner's first part: it finds room for the request, and what can be used again.
+func (g *generation) begin(w *worker) bool {
+	books := w.cells.cache
+	g.task.waits = false
+	if !g.policy.NoReuse {
+		if _, n := books.Soon(g.key(), g.tokens); n > 0 {
+			g.task.waits = true
+			return false
+		}
+	}
+	a, err := books.Begin(g.kvRequest(g.tokens))
+	if errors.Is(err, kv.ErrNoRoom) {
+		return false
+	}
+	if !g.e.queue.claim(&g.task) {
+		if err == nil {
+			w.cells.abandon(a)
+		}
+		return true
+	}
 	close(g.begun)
-	g.usage.Timings.Queue = time.Since(g.task.submitted)
-	stop := w.abortOn(g.ctx)
-	final, err := g.steps(w)
-	stop()
-	if err == nil {
-		g.final = infer.Chunk{Final: final, Tokens: g.unsent}
-		return
+	g.begunAt = time.Now()
+	g.usage.Timings.Queue = g.begunAt.Sub(g.task.submitted)
+	g.usage.PromptTokens = len(g.tokens)
+	if err != nil {
+		w.finish(g, nil, fail("generate", err))
+		return true
 	}
-	w.resync()
-	if g.ctx.Err() != nil {
-		err = ended("generate", g.ctx)
-	}
-	g.err = fail("generate", err)
+	g.unwatch = context.AfterFunc(g.ctx, func() { w.interrupt(g) })
+	g.pending = g.tokens[a.Reused:]
+	w.start(g, a, g.tokens)
+	return true
 }
 
-// steps runs the model until the answer ends.
-func (g *generation) steps(w *worker) (*infer.Final, error) {
-	begin := time.Now()
-	reused := 0
-	if g.ctx.Err() != nil { // before the cache is cut for nothing
-		return nil, context.Cause(g.ctx)
+// full says that the reader is so far behind that the next step could block on it. Then the reader
+// wakes the owner.
+func (g *generation) full() bool {
+	const most = 2 // chunks of a step: of its token, and of the answer's end
+	if cap(g.out)-len(g.out) >= most {
+		return false
 	}
-	if g.r.KV.NoReuse {
-		w.forget()
-	} else {
-		reused = w.reuse(g.tokens)
+	g.behind.Store(true)
+	if cap(g.out)-len(g.out) < most {
+		return true
 	}
-	fresh, base := g.tokens[reused:], len(w.cached)
-	picks := []llama.Pick{{Sampler: g.sampler, Special: g.r.SpecialText}}
-	pick := &picks[0]
-	var err error
-	if pick.Place, err = w.feed(g.ctx, fresh, true); err != nil {
-		return nil, err
-	}
-	g.usage.PromptTokens, g.usage.Cached.Live = len(g.tokens), reused
-	for {
-		if g.ctx.Err() != nil {
-			return nil, context.Cause(g.ctx)
-		}
-		err := w.c.Step(picks)
-		if err == nil {
-			err = pick.Err
-		}
-		if err != nil {
-			if g.r.IgnoreEOS && g.usage.CompletionTokens > 0 && errors.Is(err, llama.BadGrammar) {
-				w.resync()
-				return g.conclude(infer.FinishStop, nil) // the grammar has come to its end
-			}
-			return nil, err
-		}
-		if g.usage.CompletionTokens == 0 {
-			w.keep(fresh, base)
-		} else {
-			w.cached = append(w.cached, w.next)
-		}
-		g.clock(begin)
-		if reason, err := g.take(w, pick); err != nil || reason != "" {
-			return g.conclude(reason, err)
-		}
-		w.next = pick.Token
-		b := w.c.Batch()
-		pick.Place, err = b.Add(pick.Token, llama.Pos(len(w.cached)), 0, true)
-		if err != nil {
-			return nil, err
-		}
-	}
+	g.behind.Store(false)
+	return false
 }
 
 // clock records when a token came.
-func (g *generation) clock(begin time.Time) {
+func (g *generation) clock() {
 	now := time.Now()
 	t := &g.usage.Timings
 	if g.firstAt.IsZero() {
 		g.firstAt = now
-		t.Prefill, t.TTFT = now.Sub(begin), now.Sub(g.task.submitted)
+		t.Prefill, t.TTFT = now.Sub(g.begunAt), now.Sub(g.task.submitted)
 	} else {
 		t.ITLMax = max(t.ITLMax, now.Sub(g.lastAt))
 		t.Decode = now.Sub(g.firstAt)
@@ -315,6 +308,13 @@ func (g *generation) clock(begin time.Time) {
 
 // take handles one chosen token. A non-empty reason ends the answer.
 func (g *generation) take(w *worker, p *llama.Pick) (infer.Finish, error) {
+	if p.Err != nil {
+		if g.r.IgnoreEOS && g.usage.CompletionTokens > 0 && errors.Is(p.Err, llama.BadGrammar) {
+			return infer.FinishStop, nil // the grammar has come to its end
+		}
+		return "", p.Err
+	}
+	g.clock()
 	g.usage.CompletionTokens++
 	g.unsent++
 	chunk := infer.Chunk{}

@@ -71,8 +71,22 @@ func TestInvalidRequests(t *testing.T) {
 			Messages: hi, Tools: []infer.Tool{{Name: "f"}},
 		}, infer.KindUnsupported},
 		{
-			"scope",
-			infer.Request{Prompt: "a", KV: infer.KVPolicy{Scope: "x"}},
+			"unknown policy",
+			infer.Request{Prompt: "a", KV: infer.KVPolicy{Evict: "at random"}},
+			infer.KindInvalid,
+		},
+		{
+			"contradictory policy",
+			infer.Request{Prompt: "a", KV: infer.KVPolicy{
+				Evict: "sink-window", Sinks: 4, Window: 8, Block: 9,
+			}},
+			infer.KindInvalid,
+		},
+		{
+			"deterministic, but giving up tokens",
+			infer.Request{Prompt: "a", KV: infer.KVPolicy{
+				Deterministic: true, Evict: "sink-window", Sinks: 4, Window: 64,
+			}},
 			infer.KindUnsupported,
 		},
 	} {

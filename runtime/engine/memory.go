@@ -26,7 +26,8 @@ type need struct {
 	compute int64 // at least
 	weights int64 // 0 unless they must be read into memory
 	all     int64 // what the weights would need there
-	tokens  int   // of the cache
+	tokens  int   // of one request
+	cells   int   // of the cache
 	smaller bool  // a cache of q8_0 would be smaller, and possible
 }
 
@@ -65,12 +66,13 @@ func hasGPU() bool {
 }
 
 func (o *Options) need(shape gguf.Shape, tokens int) (need, error) {
-	n := need{tokens: tokens, all: shape.TensorBytes, compute: o.computeBytes(shape, tokens)}
+	n := need{tokens: tokens, cells: o.cells(tokens), all: shape.TensorBytes}
+	n.compute = o.computeBytes(shape, n.cells)
 	if o.Load == llama.LoadRead {
 		n.weights = n.all
 	}
 	name := cmp.Or(o.KVType, "f16")
-	cache, err := cacheBytes(shape, name, tokens, o.SmallWindow)
+	cache, err := cacheBytes(shape, name, n.cells, o.SmallWindow)
 	if errors.Is(err, gguf.ErrCacheType) {
 		return n, &infer.Error{
 			Op: "open", Kind: infer.KindInvalid, Field: "KV type", Hint: "use f16", Err: err,
@@ -80,7 +82,7 @@ func (o *Options) need(shape gguf.Shape, tokens int) (need, error) {
 		return n, fail("open", err)
 	}
 	n.cache = cache
-	small, err := cacheBytes(shape, "q8_0", tokens, o.SmallWindow)
+	small, err := cacheBytes(shape, "q8_0", n.cells, o.SmallWindow)
 	n.smaller = err == nil && small < cache
 	return n, nil
 }
@@ -139,14 +141,14 @@ func (n need) within(free int64, source string) error {
 	e := &infer.Error{
 		Op: "open", Kind: infer.KindNoMemory, Field: "context", Hint: "use a smaller --ctx",
 		Err: fmt.Errorf("%d tokens of context need %d MiB, %d MiB are free (%s)",
-			n.tokens, context>>20, free>>20, source),
+			n.cells, context>>20, free>>20, source),
 	}
 	if n.smaller && n.cache > n.compute {
 		e.Hint += ", or --kv-type q8_0"
 	}
 	if n.weights > 0 {
 		e.Err = fmt.Errorf("the weights need %d MiB and %d tokens of context %d MiB, %d MiB are "+
-			"free (%s)", n.weights>>20, n.tokens, context>>20, free>>20, source)
+			"free (%s)", n.weights>>20, n.cells, context>>20, free>>20, source)
 	}
 	if n.weights > free {
 		e.Field, e.Hint = "model", "let the file be mapped, or choose a smaller model"

@@ -4,11 +4,14 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"maps"
 	"path/filepath"
 	"runtime"
 	"strings"
 
+	"github.com/norion/norion/kv"
 	"github.com/norion/norion/runtime/gguf"
 	"github.com/norion/norion/runtime/infer"
 	"github.com/norion/norion/runtime/llama"
@@ -25,6 +28,9 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	const op = "open"
 	if err := o.Validate(); err != nil {
 		return nil, err
+	}
+	if o.CacheDir != "" {
+		o.DiskBytes, o.RAM = cmp.Or(o.DiskBytes, diskDefault), cmp.Or(o.RAM, ramForDisk)
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -49,6 +55,7 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 		log: o.Logger, model: model, done: make(chan struct{}),
 		bounded: plan.contextTokens, bytes: plan.contextTokens * plan.tokenBytes,
 		pooling: plan.pooling, queue: newQueue(cmp.Or(o.QueueMax, QueueDefault)),
+		shared: o.Shared, evict: o.Evict, evictors: maps.Clone(o.Evictors),
 	}
 	c, err := e.prepareContext(&o, plan)
 	if err == nil {
@@ -60,8 +67,45 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	e.outputs = min(outputsMax, c.Info().Batch)
 	e.life, e.end = context.WithCancelCause(context.WithoutCancel(ctx))
 	e.describe(&o, file, c, plan.notes)
-	go e.own(&worker{c: c})
+	w := &worker{e: e, c: c, pace: pace{stall: cmp.Or(o.Stall, stallDefault)}}
+	if err := w.open(&o, plan); err != nil {
+		return nil, fail(op, errors.Join(err, e.free(c)))
+	}
+	go e.own(w)
 	return e, nil
+}
+
+// open begins the books of a model that keeps a cache.
+func (w *worker) open(o *Options, plan loadPlan) (err error) {
+	if !w.c.Info().Memory {
+		return nil
+	}
+	if w.cells, err = newCells(w.c, w.e.books(o, plan)); err != nil || o.CacheDir == "" {
+		return err
+	}
+	note, err := w.cells.openDisk(o, w.e)
+	if note != "" {
+		w.e.info.Notes = append(w.e.info.Notes, note)
+	}
+	return err
+}
+
+// books configures the books of the context's cells.
+func (e *Engine) books(o *Options, plan loadPlan) kv.Config {
+	m := e.model.Info()
+	cfg := kv.Config{
+		Layout: kv.Streams, Sequences: o.sequences(), Cells: e.bounded, RAMBytes: o.RAM,
+		CellBytes: plan.need.cache / int64(max(1, plan.need.cells)),
+		Window:    m.Window, SmallWindow: o.SmallWindow, Recurrent: m.Recurrent || m.Hybrid,
+		CanShift: e.info.Abilities.Shift, CopyByState: true,
+	}
+	if o.CacheDir != "" {
+		cfg.DiskBytes, cfg.WriteThrough = o.DiskBytes, true
+	}
+	if o.Shared {
+		cfg.Layout, cfg.Cells, cfg.CopyByState = kv.Shared, plan.need.cells, false
+	}
+	return cfg
 }
 
 func (o *Options) modelParams(paths []string, n need) llama.ModelParams {
@@ -78,8 +122,9 @@ func (o *Options) modelParams(paths []string, n need) llama.ModelParams {
 // prepareContext makes the context, the adapters and the chat template.
 func (e *Engine) prepareContext(o *Options, plan loadPlan) (*llama.Context, error) {
 	p := llama.ContextParams{
-		Tokens: plan.contextTokens, Batch: o.Batch, MicroBatch: o.MicroBatch,
-		Outputs: outputsMax, Threads: o.Threads, ThreadsBatch: o.ThreadsBatch,
+		Tokens: plan.need.cells, Sequences: o.sequences(), Unified: o.Shared,
+		Batch: o.Batch, MicroBatch: o.MicroBatch,
+		Outputs: max(outputsMax, o.sequences()), Threads: o.Threads, ThreadsBatch: o.ThreadsBatch,
 		TypeK: o.KVType, TypeV: o.KVType, Pooling: llama.PoolingNone,
 		SmallWindow: o.SmallWindow,
 	}
@@ -153,6 +198,7 @@ func (e *Engine) describe(o *Options, file *gguf.File, c *llama.Context, notes [
 		TrainedTokens: m.TrainedTokens, Sequences: ctx.Sequences, Threads: ctx.Threads,
 		Abilities: abilities(m, ctx, e.pooling), Notes: notes,
 	}
+	e.key = kv.Key{Model: cmp.Or(o.Digest, strings.Join(o.Paths, " ")), Adapters: fmt.Sprint(o.Loras)}
 	if e.info.Model == "" {
 		e.info.Model = strings.TrimSuffix(filepath.Base(o.Paths[0]), ".gguf")
 	}

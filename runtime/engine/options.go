@@ -1,10 +1,12 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"slices"
 
+	"github.com/norion/norion/kv"
 	"github.com/norion/norion/runtime/infer"
 	"github.com/norion/norion/runtime/llama"
 )
@@ -35,6 +37,29 @@ type Options struct {
 	// reads the weights into huge pages, from which they are used faster.
 	Load llama.LoadMode
 
+	// Sequences is how many requests run at once, and how many prefixes lie ready to be used again;
+	// 0 means 1.
+	Sequences int
+	// Shared lets all sequences lie in one buffer of Cells cells: a prefix is then shared without a
+	// copy, and a long prompt can have the room that others leave. Otherwise each has a stream of
+	// ContextTokens cells of its own, and what a request gets does not depend on the others.
+	Shared bool
+	Cells  int   // of a shared buffer; 0 means ContextTokens x Sequences
+	RAM    int64 // bytes for parked requests and prefixes that lost their cells; 0 keeps none
+	// CacheDir keeps prefixes on disk, in DiskBytes (0 means 8 GiB), through RAM, so that they outlive
+	// the process; "" keeps none. The files are encrypted with a key beside the directory, unless
+	// CachePlain is set.
+	CacheDir   string
+	DiskBytes  int64
+	CachePlain bool
+	// Evict gives up tokens of requests that name no policy of their own when the context is full;
+	// nil ends the answer there. Evictors are further policies that requests can name.
+	Evict    kv.Evictor
+	Evictors map[string]kv.Evictor
+	// Stall bounds how long a step may take in which prompts are computed while answers stream, as
+	// a multiple of a step without; 0 means 2.
+	Stall float64
+
 	QueueMax int // requests waiting; 0 means 64
 
 	Logger   *slog.Logger            // nil is silent; never sees text of prompts or answers
@@ -53,6 +78,8 @@ const (
 	QueueDefault         = 64
 	QueueMax             = 65536
 	LorasMax             = 64
+	diskDefault          = 8 << 30
+	stallMax             = 1000
 )
 
 // Validate refuses options that cannot be used. The error is an *infer.Error that names the
@@ -70,6 +97,8 @@ func (o *Options) Validate() error {
 		{"GPU layers", o.GPULayers, 1 << 20},
 		{"queue", o.QueueMax, QueueMax},
 		{"adapters", len(o.Loras), LorasMax},
+		{"sequences", o.Sequences, llama.SequencesMax},
+		{"cells", o.Cells, llama.ContextTokensMax},
 	} {
 		if f.value < 0 || f.value > f.max {
 			return &infer.Error{
@@ -86,6 +115,13 @@ func (o *Options) Validate() error {
 			Err:  fmt.Errorf("unknown type %q", o.KVType),
 		}
 	}
+	if o.Stall != 0 && !(o.Stall >= 1 && o.Stall <= stallMax) || o.RAM < 0 || o.DiskBytes < 0 {
+		return &infer.Error{
+			Op: "options", Kind: infer.KindInvalid, Field: "stall", Hint: "use 0 for the default",
+			Err: fmt.Errorf("stall %v is outside 1..%d, or a budget of %d or %d bytes is negative", o.Stall,
+				stallMax, o.RAM, o.DiskBytes),
+		}
+	}
 	if o.Load < llama.LoadAuto || o.Load > llama.LoadDirect {
 		return &infer.Error{
 			Op: "options", Kind: infer.KindInvalid, Field: "load mode", Hint: "use auto",
@@ -100,3 +136,20 @@ func (o *Options) Validate() error {
 	}
 	return nil
 }
+
+func (o *Options) sequences() int { return cmp.Or(o.Sequences, 1) }
+
+// cells is how many cells the context has for so many tokens of one request. A stream is padded to
+// a whole block.
+func (o *Options) cells(tokens int) int {
+	if o.Shared {
+		return max(tokens, cmp.Or(o.Cells, tokens*o.sequences()))
+	}
+	if o.sequences() > 1 {
+		tokens = (tokens + cellBlock - 1) / cellBlock * cellBlock
+	}
+	return tokens * o.sequences()
+}
+
+// cellBlock is what llama.cpp rounds the cells of a stream up to.
+const cellBlock = 256

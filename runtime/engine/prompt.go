@@ -2,8 +2,10 @@ package engine
 
 import (
 	"errors"
+	"slices"
 	"time"
 
+	"github.com/norion/norion/kv"
 	"github.com/norion/norion/runtime/infer"
 	"github.com/norion/norion/runtime/llama"
 )
@@ -26,7 +28,7 @@ func (g *generation) readPrompt(p *llama.SamplerParams, stops *[]string) error {
 			return err
 		}
 		tokens, err := m.Tokenize(r.Prompt, true, r.ParseSpecial)
-		g.tokens = tokens
+		g.tokens = booked(tokens)
 		return fail("generate", err)
 	}
 	if len(r.Tokens) > g.e.bounded {
@@ -39,7 +41,7 @@ func (g *generation) readPrompt(p *llama.SamplerParams, stops *[]string) error {
 				Err: errors.New("a token is outside the vocabulary"),
 			}
 		}
-		g.tokens = append(g.tokens, llama.Token(t))
+		g.tokens = append(g.tokens, kv.Token(t))
 	}
 	return nil
 }
@@ -96,14 +98,15 @@ func (g *generation) readMessages(p *llama.SamplerParams, stops *[]string) error
 		return err
 	}
 	// A BOS that the template already wrote is not added again.
-	g.tokens, err = prompt.Tokenize(g.e.model, false)
+	tokens, err := prompt.Tokenize(g.e.model, false)
 	if err != nil {
 		return fail("generate", err)
 	}
 	m := g.e.model.Info()
-	if m.AddBOS && m.BOS >= 0 && (len(g.tokens) == 0 || g.tokens[0] != m.BOS) {
-		g.tokens = append([]llama.Token{m.BOS}, g.tokens...)
+	if m.AddBOS && m.BOS >= 0 && (len(tokens) == 0 || tokens[0] != m.BOS) {
+		tokens = slices.Insert(tokens, 0, m.BOS)
 	}
+	g.tokens = booked(tokens)
 	*stops = append(*stops, prompt.Stops...)
 	p.Grammar = prompt.Grammar
 	if p.Grammar.Text == "" || g.r.Constraint.Grammar != "" {

@@ -10,20 +10,26 @@ import (
 	"github.com/norion/norion/runtime/infer"
 )
 
-// task is one visit to the owner goroutine. While it is in the queue it is its caller's, who may
-// take it back; once popped it is the owner's, who runs it to its end.
+// task asks the owner goroutine for something. While it is in the queue it is its caller's, who may
+// take it back; once the owner has claimed it, the owner sees it to its end.
 type task struct {
 	ctx       context.Context
 	priority  int
 	submitted time.Time
-	run       func(*worker)
+	// begin is called by the owner. False means that there is no room yet: nothing has changed, and
+	// the task is asked again. True means that the owner has claimed it, or that its caller took it
+	// back.
+	begin func(*worker) bool
+	waits bool   // after begin said false: not for room, but for a prefix that is being computed
+	tried uint64 // the owner's count of changes when it last found no room, and one
 }
 
 // queue holds the tasks that wait, higher priority first, then by arrival. It also counts who
 // uses the model outside the owner goroutine, so that the model is freed after them.
 type queue struct {
+	wake chan struct{} // holds one value when the owner should look again
+
 	mu      sync.Mutex
-	changed sync.Cond
 	waiting []*task
 	most    int // tasks waiting
 	inside  int // calls that use the model
@@ -31,9 +37,15 @@ type queue struct {
 }
 
 func newQueue(most int) *queue {
-	q := &queue{most: most}
-	q.changed.L = &q.mu
-	return q
+	return &queue{most: most, wake: make(chan struct{}, 1)}
+}
+
+// signal lets the owner look again: something may have become possible.
+func (q *queue) signal() {
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
 }
 
 // enter admits a call that uses the model; leave ends it. Between them no caller's code runs, so
@@ -52,10 +64,10 @@ func (q *queue) leave() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.inside--
-	q.changed.Signal()
+	q.signal()
 }
 
-// push queues a task, which then runs once unless it is taken back. Errors: KindBusy, KindClosed.
+// push queues a task, which then begins once unless it is taken back. Errors: KindBusy, KindClosed.
 func (q *queue) push(t *task) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -74,12 +86,13 @@ func (q *queue) push(t *task) error {
 		at = len(q.waiting)
 	}
 	q.waiting = slices.Insert(q.waiting, at, t)
-	q.changed.Signal()
+	q.signal()
 	return nil
 }
 
-// takeBack takes a task out; its place is free at once. False means that the owner has it.
-func (q *queue) takeBack(t *task) bool {
+// claim takes a task out of the queue, for the owner to run or for its caller to take back: whoever
+// comes first. Its place is free at once. False means that the other one has it.
+func (q *queue) claim(t *task) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	at := slices.Index(q.waiting, t)
@@ -90,27 +103,24 @@ func (q *queue) takeBack(t *task) bool {
 	return true
 }
 
-// pop waits for the next task. Nil means that the queue is closed and nobody uses the model.
-func (q *queue) pop() *task {
+// tasks appends those that wait to dst, in order.
+func (q *queue) tasks(dst []*task) []*task {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for {
-		if len(q.waiting) > 0 {
-			t := q.waiting[0]
-			q.waiting = slices.Delete(q.waiting, 0, 1)
-			return t
-		}
-		if q.closed && q.inside == 0 {
-			return nil
-		}
-		q.changed.Wait()
-	}
+	return append(dst, q.waiting...)
 }
 
-// close refuses further calls and tasks. Tasks that wait are still popped.
+// over says that the queue is closed, empty, and that nobody uses the model.
+func (q *queue) over() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.closed && q.inside == 0 && len(q.waiting) == 0
+}
+
+// close refuses further calls and tasks. Tasks that wait still begin.
 func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.closed = true
-	q.changed.Signal()
+	q.signal()
 }

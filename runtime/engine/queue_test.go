@@ -15,7 +15,7 @@ func TestQueue(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const most = 4
 		q := newQueue(most)
-		var model []*task
+		model := []*task{}
 		t.Repeat(map[string]func(*rapid.T){
 			"push": func(t *rapid.T) {
 				n := &task{priority: rapid.IntRange(-2, 2).Draw(t, "priority")}
@@ -31,30 +31,25 @@ func TestQueue(t *testing.T) {
 				}
 				model = append(model[:at], append([]*task{n}, model[at:]...)...)
 			},
-			"pop": func(t *rapid.T) {
+			"claim": func(t *rapid.T) {
+				require.Equal(t, model, q.tasks([]*task{}))
 				if len(model) == 0 {
-					t.Skip("it would wait")
-				}
-				require.Same(t, model[0], q.pop())
-				model = model[1:]
-			},
-			"take back": func(t *rapid.T) {
-				if len(model) == 0 {
-					require.False(t, q.takeBack(&task{}))
+					require.False(t, q.claim(&task{}))
 					return
 				}
 				i := rapid.IntRange(0, len(model)-1).Draw(t, "which")
 				n := model[i]
-				require.True(t, q.takeBack(n))
-				require.False(t, q.takeBack(n))
+				require.True(t, q.claim(n))
+				require.False(t, q.claim(n), "the other one comes too late")
 				model = append(model[:i:i], model[i+1:]...)
 			},
 		})
 		q.close()
 		for _, n := range model {
-			require.Same(t, n, q.pop(), "what waits is still served")
+			require.False(t, q.over(), "what waits is still served")
+			require.True(t, q.claim(n))
 		}
-		require.Nil(t, q.pop())
+		require.True(t, q.over())
 	})
 }
 
@@ -63,17 +58,14 @@ func TestQueueClose(t *testing.T) {
 	t.Parallel()
 	q := newQueue(1)
 	require.NoError(t, q.enter())
-	gone := make(chan *task)
-	go func() { gone <- q.pop() }()
+	require.False(t, q.over())
 	q.close()
 	q.close()
+	<-q.wake
 	require.Equal(t, infer.KindClosed, infer.KindOf(q.enter()))
 	require.Equal(t, infer.KindClosed, infer.KindOf(q.push(&task{})))
-	select {
-	case <-gone:
-		t.Fatal("the owner went while the model was in use")
-	default:
-	}
+	require.False(t, q.over(), "the model is in use")
 	q.leave()
-	require.Nil(t, <-gone)
+	<-q.wake
+	require.True(t, q.over())
 }

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 	"unicode/utf8"
 
+	"github.com/norion/norion/kv"
 	"github.com/norion/norion/runtime/gguf"
 	"github.com/norion/norion/runtime/infer"
 	"github.com/norion/norion/runtime/llama"
@@ -55,10 +57,18 @@ func (e *Engine) Score(ctx context.Context, r infer.ScoreRequest) (infer.Scores,
 		}
 	}
 	var out infer.Scores
-	err = e.call(ctx, op, r.Deadline, func(w *worker, t *task) error {
-		out.Usage.Timings.Queue = time.Since(t.submitted)
+	// The logits before token from are needed, so at least that one is computed again.
+	need := kv.Request{Key: e.key, Tokens: booked(tokens[:from]), Limit: len(tokens)}
+	submitted := time.Now()
+	err = e.call(ctx, op, r.Deadline, &need, func(ctx context.Context, w *worker,
+		a kv.Admission,
+	) error {
 		begin := time.Now()
-		if err := e.score(t.ctx, w, tokens, from, r.TopLogprobs, &out); err != nil {
+		out.Usage.Timings.Queue = begin.Sub(submitted)
+		out.Usage.PromptTokens, out.Usage.Cached.Live = len(tokens), a.Reused
+		out.Usage.Computed = len(tokens) - a.Reused
+		v := scoring{w: w, a: a, tokens: tokens, top: r.TopLogprobs, out: &out}
+		if err := v.run(ctx, from); err != nil {
 			return err
 		}
 		out.Usage.Timings.Prefill = time.Since(begin)
@@ -70,44 +80,76 @@ func (e *Engine) Score(ctx context.Context, r infer.ScoreRequest) (infer.Scores,
 	return out, nil
 }
 
-// score computes tokens and collects the log-probabilities of those from index from on.
-func (e *Engine) score(ctx context.Context, w *worker, tokens []llama.Token, from, top int,
-	out *infer.Scores,
-) error {
-	// The logits before token from are needed, so at least that one is computed again.
-	out.Usage.PromptTokens = len(tokens)
-	out.Usage.Cached.Live = w.reuse(tokens[:from])
-	if _, err := w.feed(ctx, tokens[len(w.cached):from-1], false); err != nil {
-		return err
-	}
-	for at := from - 1; at < len(tokens)-1; {
+// scoring is a text on its way through the model.
+type scoring struct {
+	w      *worker
+	a      kv.Admission
+	tokens []llama.Token
+	top    int
+	out    *infer.Scores
+}
+
+// run computes the tokens and collects the log-probabilities of those from index from on.
+func (v *scoring) run(ctx context.Context, from int) error {
+	e, at := v.w.e, v.a.Reused
+	for at < len(v.tokens)-1 {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		n := min(e.outputs, len(tokens)-1-at)
-		for i := range n {
-			if _, err := w.c.Batch().Add(tokens[at+i], llama.Pos(at+i), 0, true); err != nil {
-				return err
-			}
+		n := min(v.w.c.Info().MicroBatch, from-1-at) // nobody asks for what these predict
+		if n <= 0 {
+			n = min(e.outputs, len(v.tokens)-1-at)
 		}
-		if err := w.c.Decode(); err != nil {
+		if err := v.decode(at, n, at >= from-1); err != nil {
 			return err
 		}
-		w.cached = append(w.cached, tokens[at:at+n]...)
-		for i := range n {
-			rivals := make([]llama.TopLogprob, min(top, e.info.Vocabulary))
-			lp, err := w.c.Logprobs(i, tokens[at+i+1], rivals)
-			if err != nil {
+		if at >= from-1 {
+			if err := v.collect(at, n); err != nil {
 				return err
 			}
-			scored, err := e.logprobs(tokens[at+i+1], lp, rivals)
-			if err != nil {
-				return err
-			}
-			out.Tokens = append(out.Tokens, scored)
-			out.Sum += float64(lp)
 		}
 		at += n
+	}
+	return nil
+}
+
+// decode computes n tokens from index at on.
+func (v *scoring) decode(at, n int, output bool) error {
+	x := v.w.cells
+	plan, err := x.cache.Reserve(v.a.Seq, n)
+	if err != nil {
+		return err
+	}
+	if err := x.run(plan.Ops); err != nil {
+		return err
+	}
+	for i, t := range v.tokens[at : at+n] {
+		_, err := v.w.c.Batch().Add(t, llama.Pos(at+i), llama.Seq(v.a.Seq), output)
+		if err != nil {
+			return err
+		}
+	}
+	if err := v.w.c.Decode(); err != nil {
+		return err
+	}
+	return x.cache.Append(v.a.Seq, booked(v.tokens[at:at+n]))
+}
+
+// collect reads what the last n tokens say of those after them.
+func (v *scoring) collect(at, n int) error {
+	e := v.w.e
+	for i := range n {
+		rivals := make([]llama.TopLogprob, min(v.top, e.info.Vocabulary))
+		lp, err := v.w.c.Logprobs(i, v.tokens[at+i+1], rivals)
+		if err != nil {
+			return err
+		}
+		scored, err := e.logprobs(v.tokens[at+i+1], lp, rivals)
+		if err != nil {
+			return err
+		}
+		v.out.Tokens = append(v.out.Tokens, scored)
+		v.out.Sum += float64(lp)
 	}
 	return nil
 }
@@ -144,13 +186,22 @@ func (e *Engine) Embed(ctx context.Context, texts []string) ([][]float32, error)
 		}
 	}
 	out := make([][]float32, len(texts))
-	err := e.call(ctx, op, time.Time{}, func(w *worker, t *task) error {
+	var need *kv.Request
+	if e.info.Abilities.Generate {
+		longest := slices.MaxFunc(all, func(a, b []llama.Token) int { return len(a) - len(b) })
+		need = &kv.Request{
+			Key: e.key, Tokens: booked(longest), Policy: kv.Policy{NoReuse: true},
+		}
+	}
+	err := e.call(ctx, op, time.Time{}, need, func(ctx context.Context, w *worker,
+		a kv.Admission,
+	) error {
 		for i, tokens := range all {
-			if t.ctx.Err() != nil {
-				return context.Cause(t.ctx)
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
 			}
 			var err error
-			if out[i], err = e.embed(t.ctx, w, tokens); err != nil {
+			if out[i], err = e.embed(ctx, w, max(llama.Seq(a.Seq), 0), tokens); err != nil {
 				return err
 			}
 		}
@@ -188,14 +239,17 @@ func (e *Engine) embedTokens(field, text string) ([]llama.Token, error) {
 	}
 }
 
-// embed computes one vector. It takes over the cache.
-func (e *Engine) embed(ctx context.Context, w *worker, tokens []llama.Token) ([]float32, error) {
-	w.forget()
-	defer w.forget()
+// embed computes one vector. It leaves the sequence empty.
+func (e *Engine) embed(ctx context.Context, w *worker, seq llama.Seq, tokens []llama.Token) (
+	[]float32, error,
+) {
+	if w.cells != nil {
+		defer func() { _ = w.c.Drop(seq) }() // cannot fail on an open context's sequence
+	}
 	sum := make([]float32, e.info.EmbeddingSize)
 	if !e.info.Abilities.Generate {
 		for i, t := range tokens {
-			if _, err := w.c.Batch().Add(t, llama.Pos(i), 0, true); err != nil {
+			if _, err := w.c.Batch().Add(t, llama.Pos(i), seq, true); err != nil {
 				return nil, err
 			}
 		}
@@ -206,7 +260,7 @@ func (e *Engine) embed(ctx context.Context, w *worker, tokens []llama.Token) ([]
 		if err := run(); err != nil {
 			return nil, err
 		}
-		if err := w.c.Embedding(0, sum); err != nil {
+		if err := w.c.Embedding(seq, sum); err != nil {
 			return nil, err
 		}
 		return normalize(sum)
@@ -222,7 +276,7 @@ func (e *Engine) embed(ctx context.Context, w *worker, tokens []llama.Token) ([]
 		}
 		part := tokens[at:min(at+e.outputs, len(tokens))]
 		for i, t := range part {
-			if _, err := w.c.Batch().Add(t, llama.Pos(at+i), 0, true); err != nil {
+			if _, err := w.c.Batch().Add(t, llama.Pos(at+i), seq, true); err != nil {
 				return nil, err
 			}
 		}

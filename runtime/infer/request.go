@@ -89,9 +89,24 @@ type Constraint struct {
 // KVPolicy says how the request's cached keys and values are kept and given up. The zero value
 // reuses whatever prefix is at hand and refuses what does not fit the context.
 type KVPolicy struct {
-	NoReuse       bool   // compute the whole prompt
-	Scope         string // requests reuse prefixes only within one scope
-	Deterministic bool   // the same result whatever else runs
+	NoReuse bool   `json:"no_reuse,omitempty"` // compute the whole prompt
+	Scope   string `json:"scope,omitempty"`    // requests reuse prefixes only within one scope
+	// Salt separates tenants: prefixes are reused only between equal salts.
+	Salt string `json:"salt,omitempty"`
+	// Deterministic gives the same tokens whatever else runs and whatever was cached. It costs
+	// speed: such a request is computed in steps of its own.
+	Deterministic bool `json:"deterministic,omitempty"`
+
+	// Evict names what gives up tokens when the context is full: "" or "refuse" ends the answer
+	// there, "sink-window", "keep-system", "middle-out", or a policy that the engine was given.
+	Evict     string `json:"evict,omitempty"`
+	Sinks     int    `json:"sinks,omitempty"`     // sink-window: first tokens that are kept
+	Window    int    `json:"window,omitempty"`    // sink-window: last tokens that are kept
+	Block     int    `json:"block,omitempty"`     // tokens given up at a time; 0: an eighth
+	Recompute bool   `json:"recompute,omitempty"` // evict also where positions cannot be moved
+	// ReuseChunks moves runs of at least so many equal tokens to a new place. Their values were
+	// computed behind other tokens, so the answer is approximate; 0 moves nothing.
+	ReuseChunks int `json:"reuse_chunks,omitempty"`
 }
 
 // Finish says why an answer ended.
@@ -142,17 +157,26 @@ type Final struct {
 
 // Usage counts what a request cost.
 type Usage struct {
-	PromptTokens     int     `json:"prompt_tokens"`
-	CompletionTokens int     `json:"completion_tokens"`
-	Cached           Cached  `json:"cached"` // prompt tokens that were not computed
-	Timings          Timings `json:"timings"`
+	PromptTokens     int    `json:"prompt_tokens"`
+	CompletionTokens int    `json:"completion_tokens"`
+	Cached           Cached `json:"cached"` // prompt tokens that were not computed
+	// Computed counts the tokens of the prompt that were computed, those that an eviction had
+	// computed again included.
+	Computed int     `json:"computed"`
+	Evicted  int     `json:"evicted,omitempty"`  // tokens that the policy gave up for good
+	Cells    int     `json:"cells"`              // of the cache that the request held at its end
+	Parked   int     `json:"parked,omitempty"`   // times that it made room for others
+	Drafted  int     `json:"drafted,omitempty"`  // tokens guessed ahead
+	Accepted int     `json:"accepted,omitempty"` // of them, those that were right
+	Timings  Timings `json:"timings"`
 }
 
 // Cached counts reused prompt tokens by where they lay.
 type Cached struct {
-	Live int `json:"live"`
-	RAM  int `json:"ram"`
-	Disk int `json:"disk"`
+	Live  int `json:"live"`
+	RAM   int `json:"ram"`
+	Disk  int `json:"disk"`
+	Moved int `json:"moved,omitempty"` // of these, those that were moved: approximate
 }
 
 // Timings are durations of one request on the monotonic clock.

@@ -1,0 +1,304 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/norion/norion/kv"
+	"github.com/norion/norion/runtime/llama"
+)
+
+// stepState is one step in the making. Its slices are used again.
+type stepState struct {
+	parts   []part
+	picks   []llama.Pick
+	streams int  // sequences that got their next token
+	prefill int  // tokens of prompts
+	moved   bool // something else changed, so that the next look may find more
+	turn    int
+}
+
+// part is what one request has in a step.
+type part struct {
+	g    *generation
+	n    int // tokens
+	pick int // of the token that follows them, -1 for none
+}
+
+// advance computes one step. False means that there is nothing to compute.
+func (w *worker) advance() bool {
+	s := &w.step
+	w.c.Batch().Reset()
+	s.parts, s.picks, s.streams, s.prefill, s.moved = s.parts[:0], s.picks[:0], 0, 0, false
+	w.fill()
+	if len(s.parts) == 0 {
+		return s.moved
+	}
+	if len(s.parts) == 1 {
+		w.alone(s.parts[0].g)
+	}
+	begin := time.Now()
+	err := w.compute()
+	w.alone(nil)
+	if err != nil {
+		w.failed(err)
+		return true
+	}
+	w.pace.note(time.Since(begin), s.streams, s.prefill)
+	for i := range s.parts {
+		w.computed(&s.parts[i])
+	}
+	return true
+}
+
+func (w *worker) compute() error {
+	if g := w.solo; g != nil && g.ctx.Err() != nil {
+		return context.Cause(g.ctx)
+	}
+	if len(w.step.picks) == 0 {
+		return w.c.Decode()
+	}
+	return w.c.Step(w.step.picks)
+}
+
+// fill chooses what the step computes: the next token of every answer, then as much of the prompts
+// as the pace allows. A deterministic request has steps of its own, in turn with the others.
+func (w *worker) fill() {
+	s := &w.step
+	s.turn++
+	var alone *generation
+	others, lone := 0, 0
+	for _, g := range w.running {
+		switch {
+		case g.full():
+		case g.r.KV.Deterministic:
+			lone++
+		default:
+			others++
+		}
+	}
+	if lone > 0 && (others == 0 || s.turn%(lone+1) != 0) {
+		nth := s.turn % lone
+		for _, g := range w.running {
+			if g.r.KV.Deterministic && !g.full() {
+				if nth == 0 {
+					alone = g
+				}
+				nth--
+			}
+		}
+		micro := w.c.Info().MicroBatch
+		w.add(alone, micro-w.cells.cache.Length(alone.seq)%micro)
+		return
+	}
+	w.fillShared()
+}
+
+func (w *worker) fillShared() {
+	s := &w.step
+	takes := func(g *generation) bool { return !g.full() && !g.r.KV.Deterministic }
+	for i := 0; i < len(w.running); i++ {
+		if g := w.running[i]; takes(g) && len(g.pending) == 1 {
+			s.streams += w.add(g, 1)
+		}
+	}
+	room := min(w.c.Info().MicroBatch, w.c.Batch().Room())
+	if s.streams > 0 {
+		room = min(room, w.pace.chunk())
+	}
+	for i := 0; i < len(w.running) && room > 0; i++ {
+		if g := w.running[i]; takes(g) && len(g.pending) > 1 {
+			n := w.add(g, room)
+			room -= n
+			s.prefill += n
+		}
+	}
+}
+
+// add gives a request up to n tokens in the step and returns how many it got.
+func (w *worker) add(g *generation, n int) int {
+	s, books := &w.step, w.cells.cache
+	if n = min(n, len(g.pending), w.c.Batch().Room()); n == 0 {
+		return 0
+	}
+	if stop := books.NextCheckpoint(g.seq) - books.Length(g.seq); stop > 0 {
+		n = min(n, stop)
+	}
+	plan, err := books.Reserve(g.seq, n)
+	if err != nil {
+		w.starved(g, err)
+		return 0
+	}
+	if !w.apply(g, plan) {
+		s.moved = true
+		return 0
+	}
+	p, base, place := part{g: g, n: n, pick: -1}, llama.Pos(books.Length(g.seq)), 0
+	for i, t := range g.pending[:n] {
+		last := i == len(g.pending)-1
+		if place, err = w.c.Batch().Add(llama.Token(t), base+llama.Pos(i),
+			llama.Seq(g.seq), last); err != nil {
+			w.finish(g, nil, fail("generate", err)) // never: there was room
+			return 0
+		}
+		if last {
+			p.pick = len(s.picks)
+			s.picks = append(s.picks, llama.Pick{
+				Sampler: g.sampler, Place: place, Special: g.r.SpecialText,
+			})
+		}
+	}
+	s.parts = append(s.parts, p)
+	return n
+}
+
+// apply does what a plan says. False means that tokens have to be computed again first.
+func (w *worker) apply(g *generation, plan kv.Plan) bool {
+	g.usage.Evicted += plan.Dropped
+	again := plan.Again
+	if len(plan.Ops) > 0 {
+		held := append([]kv.Token(nil), w.cells.cache.Tokens(g.seq)...)
+		if err := w.cells.run(plan.Ops); err != nil {
+			w.e.log.Warn("a sequence is computed again", "error", err)
+			w.cells.cold(g.seq)
+			again = append(held, again...)
+		}
+	}
+	if len(again) == 0 {
+		return true
+	}
+	g.pending = slices.Concat(again, g.pending)
+	return false
+}
+
+// starved handles a request that finds no cells for its next tokens: it waits for the others, who
+// end or can be parked, and fails when there are none.
+func (w *worker) starved(g *generation, err error) {
+	if !errors.Is(err, kv.ErrNoRoom) {
+		if errors.Is(err, kv.ErrTooLong) {
+			err = g.tooLong(len(g.tokens))
+		}
+		w.finish(g, nil, fail("generate", err))
+		w.step.moved = true
+		return
+	}
+	if len(w.running) > 1 {
+		last := w.running[len(w.running)-1]
+		if !w.inStep(last) && w.park(last) {
+			w.step.moved = true
+		}
+		return
+	}
+	if !w.makeRoom(g.r.Priority) && len(w.step.parts) == 0 {
+		w.finish(g, nil, g.tooLong(len(g.tokens)))
+	}
+	w.step.moved = true
+}
+
+func (w *worker) inStep(g *generation) bool {
+	for _, p := range w.step.parts {
+		if p.g == g {
+			return true
+		}
+	}
+	return false
+}
+
+// computed takes the result of one part: tokens that are now in the cache, and the next one.
+func (w *worker) computed(p *part) {
+	g, books := p.g, w.cells.cache
+	if err := books.Append(g.seq, g.pending[:p.n]); err != nil {
+		w.finish(g, nil, fail("generate", err))
+		return
+	}
+	if g.usage.CompletionTokens == 0 {
+		g.usage.Computed += p.n
+	}
+	g.pending = g.pending[p.n:]
+	if books.NextCheckpoint(g.seq) == books.Length(g.seq) {
+		if err := w.cells.run(books.Checkpoint(g.seq)); err != nil {
+			w.e.log.Warn("no checkpoint was taken", "error", err)
+		}
+	}
+	if p.pick < 0 {
+		return
+	}
+	pick := &w.step.picks[p.pick]
+	reason, err := g.take(w, pick)
+	switch {
+	case err != nil && g.ctx.Err() != nil:
+		w.finish(g, nil, ended("generate", g.ctx))
+	case err != nil:
+		w.finish(g, nil, fail("generate", err))
+	case reason != "":
+		final, err := g.conclude(reason)
+		w.finish(g, final, fail("generate", err))
+	default:
+		g.next[0] = kv.Token(pick.Token)
+		g.pending = g.next[:]
+	}
+}
+
+// failed ends the requests of a step that failed, and makes the books right again.
+func (w *worker) failed(err error) {
+	s := &w.step
+	for _, p := range s.parts {
+		g := p.g
+		again := w.cells.settle(g.seq)
+		g.pending = slices.Concat(again, g.pending)
+		if g.ctx.Err() != nil {
+			w.finish(g, nil, ended("generate", g.ctx))
+			continue
+		}
+		if errors.Is(err, llama.Canceled) {
+			continue // another request's end came too late to be told apart: nothing is lost
+		}
+		w.finish(g, nil, fail("generate", err))
+	}
+}
+
+// Bounds of a chunk of a prompt that is computed while answers stream.
+const (
+	chunkMin     = 8
+	stallDefault = 2.0 // a step with a chunk takes so many times as long as one without
+)
+
+// pace measures steps, so that prompts hold up the answers that stream by no more than stall says.
+type pace struct {
+	stall  float64
+	decode float64 // seconds of a step with answers only
+	token  float64 // seconds that one token of a prompt adds
+}
+
+// weight is that of the latest measurement.
+const weight = 0.2
+
+func (p *pace) note(d time.Duration, streams, prefill int) {
+	s := d.Seconds()
+	mix := func(old *float64, now float64) {
+		if *old == 0 {
+			*old = now
+		}
+		*old += weight * (now - *old)
+	}
+	switch {
+	case prefill == 0:
+		mix(&p.decode, s)
+	case streams == 0:
+		if p.token == 0 {
+			p.token = s / float64(prefill) // the least it can be: alone, tokens share the weights
+		}
+	default:
+		mix(&p.token, max(0, s-p.decode)/float64(prefill))
+	}
+}
+
+// chunk is how many tokens of prompts may come with a step of answers.
+func (p *pace) chunk() int {
+	if p.decode == 0 || p.token == 0 {
+		return chunkMin
+	}
+	return max(chunkMin, int((p.stall-1)*p.decode/p.token))
+}

@@ -1,0 +1,204 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/norion/norion/kv"
+	"github.com/norion/norion/kv/snapshot"
+	"github.com/norion/norion/runtime/infer"
+	"github.com/norion/norion/runtime/llama"
+)
+
+// cells does to the context what the books in cache say. The owner goroutine alone uses it.
+type cells struct {
+	c     *llama.Context
+	cache *kv.Cache
+	blobs map[kv.BlobID][]byte // saved state in memory
+	spare [][]byte             // buffers of forgotten blobs: fresh ones cost page faults
+	state []byte               // scratch of copies
+
+	disk     *snapshot.Store // nil without a disk tier
+	identity snapshot.Identity
+	files    map[kv.BlobID]snapshot.ID
+}
+
+// spareMax is how many buffers are kept for later.
+const spareMax = 4
+
+// newCells begins the books of an empty context.
+func newCells(c *llama.Context, cfg kv.Config) (*cells, error) {
+	cfg.PosMin = func(s kv.Seq) kv.Pos { return kv.Pos(c.PosMin(llama.Seq(s))) }
+	cache, err := kv.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &cells{
+		c: c, cache: cache, blobs: map[kv.BlobID][]byte{}, files: map[kv.BlobID]snapshot.ID{},
+	}, nil
+}
+
+// run executes operations in order. What a later answer of the books adds runs at once. After an
+// error, the sequences that it concerns hold what nobody knows: see cold.
+func (x *cells) run(ops []kv.Op) error {
+	for _, op := range ops {
+		if err := x.do(op); err != nil {
+			return fmt.Errorf("%s of sequence %d: %w", op.Kind, op.Seq, err)
+		}
+	}
+	return nil
+}
+
+func (x *cells) do(op kv.Op) error {
+	seq := llama.Seq(op.Seq)
+	switch op.Kind {
+	case kv.SeqCopy:
+		if op.Own {
+			return x.copyState(llama.Seq(op.From), seq)
+		}
+		return x.c.Copy(llama.Seq(op.From), seq, llama.Pos(op.P0), llama.Pos(op.P1))
+	case kv.SeqRemove:
+		if op.P0 == 0 && op.P1 == kv.End {
+			return x.c.Drop(seq)
+		}
+		return x.c.Remove(seq, llama.Pos(op.P0), llama.Pos(op.P1))
+	case kv.Shift:
+		return x.c.Shift(seq, llama.Pos(op.P0), llama.Pos(op.P1), llama.Pos(op.Delta))
+	case kv.Save:
+		return x.save(op, 0)
+	case kv.Checkpoint:
+		return x.save(op, llama.StatePartial)
+	case kv.Restore:
+		return x.restore(op)
+	case kv.Forget:
+		x.forget(op)
+		return nil
+	case kv.Spill:
+		return x.spill(op.Blob)
+	}
+	return fmt.Errorf("unknown operation %d", op.Kind)
+}
+
+// copyState gives a sequence cells of its own with what another one has.
+func (x *cells) copyState(from, to llama.Seq) error {
+	n, err := x.c.StateSize(from, 0)
+	if err != nil {
+		return err
+	}
+	if cap(x.state) < n {
+		x.state = make([]byte, n)
+	}
+	if _, err := x.c.StateGet(from, x.state[:n], 0); err != nil {
+		return err
+	}
+	return x.c.StateSet(to, x.state[:n], 0)
+}
+
+// save copies the state of a sequence into memory. That there is no room for it is the books' to
+// know, not an error of the request.
+func (x *cells) save(op kv.Op, flags llama.StateFlags) error {
+	n, err := x.c.StateSize(llama.Seq(op.Seq), flags)
+	if err == nil {
+		buf := x.buffer(n)
+		if n, err = x.c.StateGet(llama.Seq(op.Seq), buf, flags); err == nil {
+			x.blobs[op.Blob] = buf[:n]
+			return x.run(x.cache.Saved(op.Blob, int64(n)))
+		}
+		x.recycle(buf)
+	}
+	x.cache.SaveFailed(op.Blob)
+	return nil
+}
+
+func (x *cells) restore(op kv.Op) error {
+	flags := llama.StateFlags(0)
+	if op.Partial {
+		flags = llama.StatePartial
+	}
+	blob, ok := x.blobs[op.Blob]
+	if op.Place == kv.Disk {
+		lease, found := x.lease(op.Blob)
+		if ok = found; ok {
+			defer lease.Release()
+			blob = lease.Bytes()
+		}
+	}
+	if !ok {
+		x.cache.Lost(op.Blob, op.Place)
+		return errors.New("the saved state is gone")
+	}
+	return x.c.StateSet(llama.Seq(op.Seq), blob, flags)
+}
+
+// buffer gives n bytes, of a forgotten blob where one is large enough and not far too large.
+func (x *cells) buffer(n int) []byte {
+	for i, b := range x.spare {
+		if cap(b) >= n && cap(b) <= 2*n {
+			x.spare[i] = x.spare[len(x.spare)-1]
+			x.spare = x.spare[:len(x.spare)-1]
+			return b[:n]
+		}
+	}
+	return make([]byte, n)
+}
+
+func (x *cells) recycle(b []byte) {
+	if b != nil && len(x.spare) < spareMax {
+		x.spare = append(x.spare, b)
+	}
+}
+
+// cold empties a sequence after an operation on it failed.
+func (x *cells) cold(seq kv.Seq) {
+	_ = x.c.Drop(llama.Seq(seq)) // cannot fail on an open context's sequence
+	x.cache.Failed(seq)
+}
+
+// drop empties a sequence and frees it.
+func (x *cells) drop(seq kv.Seq) {
+	if x.run(x.cache.Drop(seq)) != nil {
+		_ = x.c.Drop(llama.Seq(seq))
+	}
+}
+
+// end leaves what a request computed for others. Of a deterministic one only what a cold run would
+// have computed in the same way stays: whole blocks of its prompt.
+func (x *cells) end(g *generation) {
+	if g.r.KV.Deterministic {
+		n := min(len(g.tokens), x.cache.Length(g.seq)) / detBlock * detBlock
+		plan, err := x.cache.Truncate(g.seq, n)
+		if err != nil || x.run(plan.Ops) != nil || len(plan.Again) > 0 {
+			x.drop(g.seq)
+			return
+		}
+	}
+	x.cache.End(g.seq)
+}
+
+// abandon undoes an admission that nobody wants any more.
+func (x *cells) abandon(a kv.Admission) {
+	if x.run(a.Ops) != nil {
+		x.cold(a.Seq)
+	}
+	x.cache.End(a.Seq)
+}
+
+// settle makes context and books agree on a sequence after a step that failed or was interrupted:
+// both keep what is known to be computed. It returns what has to be computed again.
+func (x *cells) settle(seq kv.Seq) []kv.Token {
+	held := append([]kv.Token(nil), x.cache.Tokens(seq)...)
+	plan, err := x.cache.Truncate(seq, len(held))
+	if err == nil && x.run(plan.Ops) == nil {
+		return plan.Again
+	}
+	x.cold(seq)
+	return held
+}
+
+// kvKinds maps the kinds of the books to those that every backend shares.
+var kvKinds = map[kv.Kind]infer.Kind{
+	kv.ErrInvalid: infer.KindInvalid, kv.ErrContradicts: infer.KindInvalid,
+	kv.ErrPolicy: infer.KindInvalid, kv.ErrUnsupported: infer.KindUnsupported,
+	kv.ErrTooLong: infer.KindTooLong, kv.ErrNoRoom: infer.KindBusy,
+	kv.ErrUnknown: infer.KindInternal,
+}

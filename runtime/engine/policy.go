@@ -1,0 +1,110 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/norion/norion/kv"
+	"github.com/norion/norion/runtime/infer"
+	"github.com/norion/norion/runtime/llama"
+)
+
+// detBlock is the granularity at which deterministic requests reuse prefixes: a multiple of the
+// rows that matrix kernels compute together, so that every row is computed in the same company as
+// in a cold run.
+const detBlock = 64
+
+// booked gives tokens as the books keep them.
+func booked(tokens []llama.Token) []kv.Token {
+	out := make([]kv.Token, len(tokens))
+	for i, t := range tokens {
+		out[i] = kv.Token(t)
+	}
+	return out
+}
+
+// key says with whom the request shares prefixes.
+func (g *generation) key() kv.Key {
+	k := g.e.key
+	k.Scope, k.Salt = g.r.KV.Scope, g.r.KV.Salt
+	if g.r.KV.Deterministic {
+		k.Adapters += " deterministic"
+	}
+	return k
+}
+
+// kvRequest asks for a sequence that holds tokens and what is left of the answer.
+func (g *generation) kvRequest(tokens []kv.Token) kv.Request {
+	r := kv.Request{
+		Key: g.key(), Tokens: tokens, Policy: g.policy,
+		Limit: min(len(g.tokens)+g.limit, g.e.bounded),
+	}
+	if g.r.KV.Deterministic {
+		r.Align = detBlock
+	}
+	return r
+}
+
+// readPolicy turns the request's policy into that of the books.
+func (g *generation) readPolicy() error {
+	p := g.r.KV
+	g.policy = kv.Policy{NoReuse: p.NoReuse, Recompute: p.Recompute, Evict: g.e.evict}
+	switch p.Evict {
+	case "":
+	case "refuse":
+		g.policy.Evict = nil
+	case "sink-window":
+		g.policy.Evict = kv.SinkWindow{Sinks: p.Sinks, Window: p.Window, Block: p.Block}
+	case "keep-system":
+		g.policy.Evict = kv.KeepSystem{Block: p.Block}
+	case "middle-out":
+		g.policy.Evict = kv.MiddleOut{Block: p.Block}
+	default:
+		own, ok := g.e.evictors[p.Evict]
+		if !ok {
+			names := []string{"refuse", "sink-window", "keep-system", "middle-out"}
+			for name := range g.e.evictors {
+				names = append(names, name)
+			}
+			slices.Sort(names)
+			return &infer.Error{
+				Op: "generate", Kind: infer.KindInvalid, Field: "kv.evict",
+				Hint: fmt.Sprintf("use one of %v", names), Err: fmt.Errorf("unknown %.40q", p.Evict),
+			}
+		}
+		g.policy.Evict = own
+	}
+	if p.ReuseChunks > 0 {
+		g.policy.Reuse = kv.ChunkReuse{MinTokens: p.ReuseChunks}
+	}
+	if p.Deterministic {
+		if err := g.deterministic(); err != nil {
+			return err
+		}
+	}
+	return fail("generate", g.policy.Validate())
+}
+
+// deterministic refuses what cannot be the same every time.
+func (g *generation) deterministic() error {
+	refuse := func(field, hint, why string) error {
+		return &infer.Error{
+			Op: "generate", Kind: infer.KindUnsupported, Field: field, Hint: hint,
+			Err: errors.New("not in a deterministic request: " + why),
+		}
+	}
+	switch {
+	case g.e.shared:
+		return refuse("kv.deterministic", "open the engine with the streams layout",
+			"in a shared buffer the result depends on what else is in it")
+	case g.policy.Evict != nil:
+		return refuse("kv.evict", "use refuse", "what was given up depends on what was reused")
+	case g.policy.Reuse != nil:
+		return refuse("kv.reuse_chunks", "leave it out", "moved tokens are approximate")
+	}
+	if g.e.model.Info().Window > 0 {
+		g.policy.NoReuse = true // a restored window lies in other cells: close, not equal
+	}
+	return nil
+}
