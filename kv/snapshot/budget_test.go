@@ -2,6 +2,7 @@ package snapshot_test
 
 import (
 	"fmt"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -77,6 +78,39 @@ func TestDiskBudgetShrinks(t *testing.T) {
 	require.Equal(t, 2*size, s.Stats().Disk.Bytes)
 }
 
+// A tier holds so many states, however small.
+func TestEntriesBound(t *testing.T) {
+	t.Parallel()
+	s := opened(t, "", nil)
+	for i := range int32(snapshot.RAMEntriesMax + 1) {
+		_, err := s.Put(state(i, 1), buffer(t, s, []byte("x")))
+		require.NoError(t, err)
+		require.Equal(t, min(int(i)+1, snapshot.RAMEntriesMax), s.Stats().RAM.Entries)
+	}
+	if testing.Short() {
+		return
+	}
+	dir := t.TempDir()
+	s = opened(t, dir, diskOnly)
+	for i := range int32(snapshot.DiskEntriesMax + 1) {
+		meta := snapshot.EncodeMeta(state(i, 1), time.Unix(1e9, 0))
+		file, err := snapshot.SealFile(s, meta, []byte("x"))
+		require.NoError(t, err)
+		overwrite(t, filepath.Join(dir, snapshot.FileName(snapshot.Address(s, meta))), file)
+	}
+	s = opened(t, dir, diskOnly)
+	st := s.Stats()
+	require.Equal(t, snapshot.DiskEntriesMax, st.Disk.Entries)
+	require.Equal(t, 1, st.Foreign, "one too many to know")
+	dear := state(-1, 1)
+	dear.Recompute = time.Hour
+	put(t, s, dear, []byte("x"))
+	st = s.Stats()
+	require.Equal(t, snapshot.DiskEntriesMax, st.Disk.Entries)
+	require.Zero(t, st.Foreign)
+	require.Len(t, files(t, dir), snapshot.DiskEntriesMax)
+}
+
 // What is worth most per byte stays, and what is not used any more grows old.
 func TestWorth(t *testing.T) {
 	t.Parallel()
@@ -137,15 +171,35 @@ func TestWorth(t *testing.T) {
 	}
 }
 
+// The file of a state that is in use stays, whatever wants its room.
+func TestLeaseKeepsFile(t *testing.T) {
+	t.Parallel()
+	dir, size := t.TempDir(), snapshot.FileBytes(state(0, 1), 100)
+	s := opened(t, dir, func(o *snapshot.Options) { o.RAMBytes, o.DiskBytes = 0, size })
+	id := put(t, s, state(1, 1), fill(1, 100))
+	l, ok := s.Get(t.Context(), id)
+	require.True(t, ok)
+	dear := state(2, 1)
+	dear.Recompute = time.Hour
+	_, err := s.Put(dear, buffer(t, s, fill(2, 100)))
+	require.NoError(t, err)
+	require.NoError(t, s.Flush(t.Context()))
+	require.Equal(t, []string{snapshot.FileName(id)}, files(t, dir))
+	l.Release()
+	put(t, s, dear, fill(2, 100))
+	require.Equal(t, []string{snapshot.FileName(s.ID(dear))}, files(t, dir))
+}
+
 // gate holds the disk's lock calls until it is opened.
 type gate struct {
+	op     disk.Op
 	once   sync.Once
 	opened chan struct{}
 	asked  chan struct{} // one per call that waits
 }
 
 func (g *gate) fail(op disk.Op, _ string, _ int) error {
-	if op == disk.OpLock {
+	if op == g.op {
 		select {
 		case g.asked <- struct{}{}:
 		default:
@@ -157,15 +211,15 @@ func (g *gate) fail(op disk.Op, _ string, _ int) error {
 
 func (g *gate) open() { g.once.Do(func() { close(g.opened) }) }
 
-// gated is a store whose disk waits.
-func gated(t *testing.T, queueBytes int64) (*snapshot.Store, *gate) {
+// gated is a store whose disk waits in calls of one kind.
+func gated(t *testing.T, op disk.Op, queueBytes int64) (*snapshot.Store, *gate) {
 	t.Helper()
 	var d *disk.Faulty
 	s := opened(t, t.TempDir(), func(o *snapshot.Options) {
 		faulty(&d)(o)
 		o.QueueBytes = queueBytes
 	})
-	g := &gate{opened: make(chan struct{}), asked: make(chan struct{}, 1)}
+	g := &gate{op: op, opened: make(chan struct{}), asked: make(chan struct{}, 1)}
 	d.Set(disk.Faults{Fail: g.fail})
 	t.Cleanup(g.open) // before the store is closed
 	return s, g
@@ -186,7 +240,7 @@ func TestQueueBounds(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s, g := gated(t, c.queueBytes)
+			s, g := gated(t, disk.OpLock, c.queueBytes)
 			put := func(i int) error {
 				_, err := s.Put(state(int32(i), 1), buffer(t, s, fill(1, c.size)))
 				return err
@@ -231,31 +285,33 @@ func TestQueueIsOnTop(t *testing.T) {
 // Dropping what waits, or is being written, leaves no file and no account.
 func TestDropWhileWaiting(t *testing.T) {
 	t.Parallel()
-	s, g := gated(t, 1<<20)
-	var ids []snapshot.ID
-	for i := range int32(3) {
-		id, err := s.Put(state(i, 1), buffer(t, s, fill(1, 10)))
+	for _, op := range []disk.Op{disk.OpLock, disk.OpRename} {
+		s, g := gated(t, op, 1<<20)
+		var ids []snapshot.ID
+		for i := range int32(3) {
+			id, err := s.Put(state(i, 1), buffer(t, s, fill(1, 10)))
+			require.NoError(t, err)
+			ids = append(ids, id)
+		}
+		<-g.asked
+		s.Drop(ids[0])
+		s.Drop(ids[1])
+		again, err := s.Put(state(0, 1), buffer(t, s, fill(5, 10)))
 		require.NoError(t, err)
-		ids = append(ids, id)
+		g.open()
+		require.NoError(t, s.Flush(t.Context()))
+		require.Equal(t, 2, s.Stats().Disk.Entries)
+		requireMiss(t, s, ids[1], snapshot.MissAbsent)
+		requireHit(t, s, again, fill(5, 10), snapshot.FromDisk)
+		requireHit(t, s, ids[2], fill(1, 10), snapshot.FromDisk)
+		require.Zero(t, s.Stats().RAM.Bytes)
 	}
-	<-g.asked
-	s.Drop(ids[0])
-	s.Drop(ids[1])
-	again, err := s.Put(state(0, 1), buffer(t, s, fill(5, 10)))
-	require.NoError(t, err)
-	g.open()
-	require.NoError(t, s.Flush(t.Context()))
-	require.Equal(t, 2, s.Stats().Disk.Entries)
-	requireMiss(t, s, ids[1], snapshot.MissAbsent)
-	requireHit(t, s, again, fill(5, 10), snapshot.FromDisk)
-	requireHit(t, s, ids[2], fill(1, 10), snapshot.FromDisk)
-	require.Zero(t, s.Stats().RAM.Bytes)
 }
 
 // Close gives up what waits, at once; Flush ends with its context.
 func TestCloseWhileWaiting(t *testing.T) {
 	t.Parallel()
-	s, g := gated(t, 1<<20)
+	s, g := gated(t, disk.OpLock, 1<<20)
 	for i := range int32(3) {
 		_, err := s.Put(state(i, 1), buffer(t, s, fill(1, 10)))
 		require.NoError(t, err)
@@ -279,6 +335,18 @@ func TestPool(t *testing.T) {
 	t.Parallel()
 	const n = 1 << 20
 	s := opened(t, "", func(o *snapshot.Options) { o.RAMBytes, o.QueueBytes = 2*n, 2*n })
+	var five []*snapshot.Buffer
+	for range 5 {
+		five = append(five, buffer(t, s, make([]byte, n)))
+	}
+	for i, b := range five {
+		b.Release()
+		require.LessOrEqual(t, s.Stats().FreeBytes, int64(4*n-(4-i)*n), "with what is out")
+	}
+	require.Equal(t, int64(4*n), s.Stats().FreeBytes)
+	put(t, s, state(99, 1), make([]byte, 2*n))
+	require.Equal(t, int64(2*n), s.Stats().FreeBytes, "beside what is in RAM")
+	s = opened(t, "", func(o *snapshot.Options) { o.RAMBytes, o.QueueBytes = 2*n, 2*n })
 	b := buffer(t, s, make([]byte, n))
 	first := &b.Bytes()[0]
 	b.Release()

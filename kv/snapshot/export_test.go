@@ -20,6 +20,8 @@ const (
 	ReserveBytes    = reserveBytes
 	RetryFirst      = retryFirst
 	RetryMax        = retryMax
+	RAMEntriesMax   = ramEntriesMax
+	DiskEntriesMax  = diskEntriesMax
 	LockName        = lockName
 	MetaFixedBytes  = metaFixedBytes
 )

@@ -243,7 +243,13 @@ func (s *Store) files(op string) ([]string, error) {
 // stay valid. It returns how many files went and their bytes. ErrDisk says that some stayed.
 func (s *Store) Clear(ctx context.Context) (files int, bytes int64, err error) {
 	s.discardAll()
-	if s.dir == nil {
+	s.mu.Lock()
+	closed := s.closed
+	s.mu.Unlock()
+	switch {
+	case closed:
+		return 0, 0, &Error{Op: "clear", Kind: ErrClosed}
+	case s.dir == nil:
 		return 0, 0, nil
 	}
 	unlock, err := s.lockDir(ctx) // waits for a save

@@ -16,7 +16,8 @@ const (
 	FromDisk Source = "disk"
 )
 
-// Lease is the use of a state. While it lasts the state is not dropped.
+// Lease is the use of a state. While it lasts the state is not dropped. It is used by one goroutine
+// at a time.
 type Lease struct {
 	s      *Store
 	e      *entry

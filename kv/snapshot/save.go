@@ -159,7 +159,7 @@ func (s *Store) saveLocked(ctx context.Context, e *entry) (wrote bool, err error
 		s.mu.Unlock()
 		return false, nil
 	}
-	need := e.diskBytes()
+	need, recompute := e.diskBytes(), e.recompute
 	names, ok := s.makeRoom(e, need)
 	s.mu.Unlock()
 	if !ok {
@@ -178,7 +178,7 @@ func (s *Store) saveLocked(ctx context.Context, e *entry) (wrote bool, err error
 		return false, fmt.Errorf("%w: %d MiB free, %d MiB stay free",
 			disk.ErrNoSpace, free>>20, reserveBytes>>20)
 	}
-	if err := s.writeAtomic(ctx, e); err != nil {
+	if err := s.writeAtomic(ctx, e, recompute); err != nil {
 		return false, err
 	}
 	s.mu.Lock()
@@ -203,7 +203,9 @@ func (s *Store) remove(name string) error {
 
 // writeAtomic writes the file of an entry under another name, makes it durable and renames it. On
 // an error neither name stays.
-func (s *Store) writeAtomic(ctx context.Context, e *entry) (err error) {
+func (s *Store) writeAtomic(
+	ctx context.Context, e *entry, recompute time.Duration,
+) (err error) {
 	var random [8]byte
 	_, _ = rand.Read(random[:]) // never fails
 	temp, name := tempPrefix+hex.EncodeToString(random[:]), fileName(e.id)
@@ -219,7 +221,7 @@ func (s *Store) writeAtomic(ctx context.Context, e *entry) (err error) {
 	}()
 	saved := s.o.Now()
 	meta := make([]byte, 0, metaFixedBytes+len(e.content))
-	err = s.writeFile(ctx, f, appendMeta(meta, e.recompute, saved, e.content), e.buf)
+	err = s.writeFile(ctx, f, appendMeta(meta, recompute, saved, e.content), e.buf)
 	if err == nil {
 		err = f.Sync()
 	}
@@ -341,25 +343,28 @@ func (s *Store) discover(id ID) {
 		s.o.Log.Warn("snapshot file removed", "id", id, "reason", err)
 		_ = s.dir.Remove(name) // what stays is a miss
 	}
-	var bytes int64
+	var foreign int64
 	if err != nil && m == MissForeign {
 		if fi, err := s.dir.Lstat(name); err == nil {
-			bytes = fi.Size()
+			foreign = fi.Size()
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e := s.entries[id]
+	if err == nil && s.disk.entries >= diskEntriesMax {
+		foreign = f.size // too many to know
+	}
 	switch {
-	case err == nil && s.disk.entries < diskEntriesMax:
+	case foreign > 0:
+		s.strange[name] = foreign
+		s.disk.bytes += foreign
+	case err == nil:
+		e := s.entries[id]
 		if e == nil {
 			e = s.add(id, content, st.Recompute, n)
 		}
 		e.saved = saved
 		s.setDisk(e, f.size)
 		s.use(e)
-	case err != nil && m == MissForeign:
-		s.strange[name] = bytes
-		s.disk.bytes += bytes
 	}
 }

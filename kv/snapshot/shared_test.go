@@ -95,6 +95,7 @@ func TestSharedRace(t *testing.T) {
 // use does one thing with a state.
 func use(t *testing.T, s *snapshot.Store, first int32, what int) {
 	st, data := state(first, 1), fill(uint64(first), 3000)
+	st.Recompute = time.Duration(1+what) * time.Millisecond
 	switch {
 	case what == 0:
 		s.Drop(s.ID(st))
@@ -248,4 +249,17 @@ func TestDirectoryUnusable(t *testing.T) {
 		require.Contains(t, s.Stats().Disk.Degraded, "permission", string(op))
 		requireHit(t, s, id, data, snapshot.FromDisk)
 	}
+}
+
+// A state that another store wrote meanwhile is not written again.
+func TestWrittenMeanwhile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	a, b := opened(t, dir, nil), opened(t, dir, nil)
+	id := put(t, a, state(1, 1), fill(1, 100))
+	put(t, b, state(1, 1), fill(1, 100))
+	st := b.Stats()
+	require.Equal(t, snapshot.SaveStats{Skipped: 1}, st.Saves)
+	require.Equal(t, 1, st.Disk.Entries)
+	requireHit(t, b, id, fill(1, 100), snapshot.FromRAM)
 }

@@ -382,6 +382,8 @@ func TestClosed(t *testing.T) {
 	require.Nil(t, b.Bytes())
 	_, err = s.Verify(t.Context())
 	require.ErrorIs(t, err, snapshot.ErrClosed)
+	_, _, err = s.Clear(t.Context())
+	require.ErrorIs(t, err, snapshot.ErrClosed)
 	require.NoError(t, s.Flush(t.Context()))
 }
 
