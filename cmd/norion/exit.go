@@ -41,7 +41,7 @@ With --json an error is one JSON object on standard error:
 {"error": {"kind", "message", "field", "hint", "exit_code"}}.`
 
 // usageError is a fault of the command line.
-type usageError struct{ message, hint string }
+type usageError struct{ message, hint, field string }
 
 func (e *usageError) Error() string { return e.message }
 
@@ -113,6 +113,9 @@ func (a *app) report(err error, args []string) int {
 		kind, field = e.Kind.Error(), e.Field
 	} else if code == exitUsage {
 		kind = "usage"
+		if e, ok := errors.AsType[*usageError](err); ok {
+			field = e.field
+		}
 	}
 	message := oneLine(err.Error())
 	if code == exitInterrupted {

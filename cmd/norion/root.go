@@ -119,6 +119,12 @@ func unknownCommand(root *cobra.Command, name string) error {
 // flagFault says in words what is wrong with a flag.
 func flagFault(cmd *cobra.Command, err error) error {
 	e := &usageError{message: flagMessage(err), hint: hintOf(err)}
+	if at, ok := errors.AsType[interface {
+		error
+		GetFlag() *pflag.Flag
+	}](err); ok {
+		e.field = "--" + at.GetFlag().Name
+	}
 	if e.hint == "" {
 		e.hint = "see " + cmd.CommandPath() + " --help"
 	}
