@@ -13,9 +13,9 @@ import (
 var testEpoch = time.Unix(1700000000, 0)
 
 // letters is a model that knows single bytes and whose layers do nothing: "a" is a little more
-// probable than all else, which is equal, so the greedy answer is "aaa...", and a logit bias decides
-// what comes. Token 0..25 are the letters a to z, 26 is the end of an answer; the context is 128
-// tokens.
+// probable than all else, which is equal. So the greedy answer is "aaa...", and a logit bias
+// decides what comes. Token 0..25 are the letters a to z, 26 is the end of an answer; the context
+// is 128 tokens.
 func letters() gguftest.File {
 	var tokens []string
 	var types []int32
