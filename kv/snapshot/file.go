@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"bytes"
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
@@ -168,6 +169,8 @@ func (s *secret) sealer(h *header) (*sealer, error) {
 type work struct {
 	buf   []byte // at least blockBytes + tagBytes
 	nonce [12]byte
+	head  [headerBytes + 8]byte
+	tag   [tagBytes]byte
 }
 
 // scratch gives work for n bytes. One that is larger than a block is not kept.
@@ -190,7 +193,8 @@ func (l *sealer) seal(w *work, index int64, plain []byte) []byte {
 		return l.aead.Seal(w.buf[:0], w.nonce[:], plain, nil)
 	}
 	n := copy(w.buf, plain)
-	l.sum(w.buf[n:n+tagBytes], index, plain)
+	l.sum(w, index, plain)
+	copy(w.buf[n:], w.tag[:])
 	return w.buf[:n+tagBytes]
 }
 
@@ -203,24 +207,21 @@ func (l *sealer) open(w *work, index int64, dst []byte) bool {
 		_, err := l.aead.Open(dst[:0], w.nonce[:], sealed, nil)
 		return err == nil
 	}
-	var tag [tagBytes]byte
-	l.sum(tag[:], index, sealed[:len(dst)])
+	l.sum(w, index, sealed[:len(dst)])
 	copy(dst, sealed)
-	return string(tag[:]) == string(sealed[len(dst):])
+	return bytes.Equal(w.tag[:], sealed[len(dst):])
 }
 
-// sum writes the tag of a block that is not encrypted: CRC-32C and CRC-32 with the polynomial of
-// IEEE 802.3, which together miss what a CRC of 64 bits misses, then eight zeros. Processors
-// compute both.
-func (l *sealer) sum(tag []byte, index int64, b []byte) {
-	var head [headerBytes + 8]byte
-	copy(head[:], l.header[:])
-	binary.LittleEndian.PutUint64(head[headerBytes:], uint64(index))
-	c := crc32.Update(crc32.Update(0, l.crcs, head[:]), l.crcs, b)
-	e := crc32.Update(crc32.Update(0, crc32.IEEETable, head[:]), crc32.IEEETable, b)
-	binary.LittleEndian.PutUint32(tag, c)
-	binary.LittleEndian.PutUint32(tag[4:], e)
-	clear(tag[8:tagBytes])
+// sum puts the tag of a block that is not encrypted into the scratch: CRC-32C and CRC-32 with the
+// polynomial of IEEE 802.3, then eight zeros. The polynomials share no factor, so both together
+// find what a CRC of 64 bits finds, and processors compute both.
+func (l *sealer) sum(w *work, index int64, b []byte) {
+	copy(w.head[:], l.header[:])
+	binary.LittleEndian.PutUint64(w.head[headerBytes:], uint64(index))
+	for i, table := range []*crc32.Table{l.crcs, crc32.IEEETable} {
+		c := crc32.Update(crc32.Update(0, table, w.head[:]), table, b)
+		binary.LittleEndian.PutUint32(w.tag[4*i:], c)
+	}
 }
 
 // writeFile writes one whole file.

@@ -137,7 +137,7 @@ func parseContent(b []byte, tokens bool) (st State, n int, err error) {
 		*s = string(r.bytes(int(binary.LittleEndian.Uint16(r.bytes(2)))))
 	}
 	count := int64(binary.LittleEndian.Uint32(r.bytes(4)))
-	if r.short || count == 0 || count > TokensMax || int64(len(r.b)) != 4*count {
+	if count == 0 || count > TokensMax || int64(len(r.b)) != 4*count {
 		return State{}, 0, damaged("metadata of %d bytes with %d tokens", len(b), count)
 	}
 	n = int(count)
@@ -185,16 +185,13 @@ func appendMeta(b []byte, recompute time.Duration, saved time.Time, content []by
 	return append(b, content...)
 }
 
-// reader takes bytes from the front. Past the end it gives zeros and remembers.
-type reader struct {
-	b     []byte
-	short bool
-}
+// reader takes bytes from the front. Past the end it gives zeros, and has nothing left.
+type reader struct{ b []byte }
 
 func (r *reader) bytes(n int) []byte {
 	if n > len(r.b) {
-		r.short, r.b = true, nil
-		return make([]byte, max(n, 8))[:n]
+		r.b = nil
+		return make([]byte, n)
 	}
 	out := r.b[:n]
 	r.b = r.b[n:]
