@@ -36,7 +36,7 @@ func (w *worker) serve() {
 	for {
 		w.sweep()
 		w.admit()
-		if w.advance() {
+		if w.advance() || w.unstick() {
 			continue
 		}
 		if len(w.running)+len(w.parked) == 0 {
@@ -47,6 +47,20 @@ func (w *worker) serve() {
 		}
 		<-q.wake
 	}
+}
+
+// unstick ends the latest request when all that run want cells that the others have, and none can
+// be parked: then no step would ever come.
+func (w *worker) unstick() bool {
+	if len(w.running) == 0 || slices.ContainsFunc(w.running, (*generation).full) {
+		return false // a reader will wake the owner
+	}
+	w.finish(w.running[len(w.running)-1], nil, &infer.Error{
+		Op: "generate", Kind: infer.KindBusy, Field: "cells",
+		Hint: "use a larger cache, or fewer requests at once",
+		Err:  errors.New("the requests that run have all cells, and each wants more"),
+	})
+	return true
 }
 
 // sweep ends the requests whose time is over.
