@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"os"
 
 	"github.com/norion/norion/runtime/engine"
 	"github.com/norion/norion/runtime/infer"
@@ -48,6 +49,8 @@ func (b *backend) Restart(ctx context.Context) (err error) {
 	return err
 }
 
+func (b *backend) resident() int64 { return residentBytes(os.Getpid()) }
+
 func (b *backend) Tokenize(ctx context.Context, text string) ([]infer.TokenID, error) {
 	tokens, err := b.b.Tokenize(ctx, text, infer.TokenizeOptions{})
 	out := make([]infer.TokenID, len(tokens))
@@ -59,8 +62,13 @@ func (b *backend) Tokenize(ctx context.Context, text string) ([]infer.TokenID, e
 
 // Ask asks for log-probabilities where the answer is kept, since they name its tokens.
 func (b *backend) Ask(ctx context.Context, q question, came func(int)) (r reply, err error) {
+	policy, err := policyOf(q.Endless)
+	if err != nil {
+		return r, err
+	}
 	for chunk, err := range b.b.Generate(ctx, infer.Request{
 		Tokens: q.Tokens, MaxTokens: q.Answer, IgnoreEOS: true, SpecialText: true, Logprobs: q.Keep,
+		KV: policy,
 	}) {
 		if err != nil {
 			return r, err
@@ -80,4 +88,13 @@ func (b *backend) Ask(ctx context.Context, q question, came func(int)) (r reply,
 		}
 	}
 	return r, nil
+}
+
+// policyOf is the request's policy for a stream without an end.
+func policyOf(k *Sinks) (infer.KVPolicy, error) {
+	if k == nil {
+		return infer.KVPolicy{}, nil
+	}
+	return infer.KVPolicy{}, &infer.Error{Op: "measure", Kind: infer.KindUnsupported,
+		Field: "KV", Err: fmt.Errorf("requests cannot ask for %d sinks yet", k.Sinks)}
 }

@@ -179,12 +179,21 @@ type series struct {
 // point is one value at a time.
 type point struct{ x, y float64 }
 
-// plots draws the time between tokens over time of the first round, where many came.
+// plots draws, of the first round, the time between tokens where many came, and memory and speed of
+// a long stream.
 func (r *Report) plots(subject string) []plot {
-	bySide := map[Side][]point{}
+	bySide, memory, speed := map[Side][]point{}, map[Side][]point{}, map[Side][]point{}
 	for _, run := range r.Runs {
 		if run.Subject != subject || run.Round != 0 {
 			continue
+		}
+		for i, m := range run.Marks {
+			at := float64(m.Tokens)
+			memory[run.Side] = append(memory[run.Side], point{at, float64(m.RSSBytes) / (1 << 20)})
+			if i > 0 && m.Ns > run.Marks[i-1].Ns {
+				rate := 1e9 * (at - float64(run.Marks[i-1].Tokens)) / float64(m.Ns-run.Marks[i-1].Ns)
+				speed[run.Side] = append(speed[run.Side], point{at, rate})
+			}
 		}
 		for _, s := range run.Samples {
 			at := s.StartNs + s.FirstNs
@@ -195,10 +204,15 @@ func (r *Report) plots(subject string) []plot {
 		}
 	}
 	const few = 32
-	if len(bySide[SideNorion]) < few {
-		return nil
+	var out []plot
+	if len(bySide[SideNorion]) >= few {
+		out = append(out, draw("time between tokens", "s", "ms", bySide, false))
 	}
-	return []plot{draw("time between tokens", "s", "ms", bySide, false)}
+	if len(memory) > 0 {
+		out = append(out, draw("resident memory", "tokens", "MiB", memory, true),
+			draw("speed", "tokens", "tokens/s", speed, true))
+	}
+	return out
 }
 
 // draw scales points to a plot. Both axes begin at 0.

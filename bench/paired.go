@@ -137,6 +137,7 @@ type subject struct {
 	turns  []turn
 	claims []wanted
 	alone  []held
+	once   bool // the result does not depend on time: one round is enough
 }
 
 // turn is one side's part of a round.
@@ -190,12 +191,16 @@ func (r *paired) measure(ctx context.Context, subjects []subject) (Report, []Pai
 // rounds measures a subject and adds its claims. Quick runs end early when the budget is spent.
 func (r *paired) rounds(ctx context.Context, s subject, budget time.Duration) error {
 	start := time.Now()
-	for round := range r.Rounds {
+	rounds := r.Rounds
+	if s.once {
+		rounds = 1
+	}
+	for round := range rounds {
 		spent := time.Since(start)
 		if r.Quick && round > 0 && spent+spent/time.Duration(round) > budget {
 			break
 		}
-		r.Progress(fmt.Sprintf("%s: round %d of %d", s.name, round+1, r.Rounds))
+		r.Progress(fmt.Sprintf("%s: round %d of %d", s.name, round+1, rounds))
 		for place := range s.turns {
 			t := s.turns[(place+round)%len(s.turns)] // the order rotates
 			run, err := t.run(ctx)

@@ -22,6 +22,8 @@ type runtimeUnderTest interface {
 	Ask(ctx context.Context, q question, came func(tokens int)) (reply, error)
 	// Restart makes everything in memory go away, and comes back.
 	Restart(ctx context.Context) error
+	// resident is the memory of the runtime's process in bytes, 0 where the system does not say.
+	resident() int64
 	Close() error
 }
 
@@ -30,6 +32,8 @@ type question struct {
 	Tokens []infer.TokenID
 	Answer int
 	Keep   bool // the tokens of the answer are wanted
+	// Endless lets the answer outgrow the context: what of it is kept. nil refuses.
+	Endless *Sinks
 }
 
 // reply is what a runtime says about a request.
@@ -169,7 +173,7 @@ func (pl *player) stage(ctx context.Context, stage Stage) ([]Sample, error) {
 		if err != nil {
 			return nil, err
 		}
-		questions[i] = question{tokens, a.Answer, pl.kept[a.Name]}
+		questions[i] = question{Tokens: tokens, Answer: a.Answer, Keep: pl.kept[a.Name]}
 		pl.ideal += pl.fresh(tokens)
 		pl.known = append(pl.known, tokens)
 	}

@@ -62,6 +62,9 @@ type Run struct {
 	PlayNs  int64    `json:"play_ns,omitempty"`
 	Ideal   int      `json:"ideal_tokens,omitempty"`
 	Work    string   `json:"work,omitempty"`
+	// Of a long stream, its moments; of what is no time, figures by name.
+	Marks  []Mark             `json:"marks,omitempty"`
+	Values map[string]float64 `json:"values,omitempty"`
 	Use
 }
 

@@ -145,6 +145,8 @@ func (s *server) Restart(ctx context.Context) error {
 	return nil
 }
 
+func (s *server) resident() int64 { return residentBytes(s.cmd.Process.Pid) }
+
 // Close stops the process, at last by force, and waits until it has gone. A second call does
 // nothing.
 func (s *server) Close() error {

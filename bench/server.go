@@ -142,6 +142,9 @@ func (c *serverClient) Ask(ctx context.Context, q question, came func(int)) (r r
 		"prompt": q.Tokens, "n_predict": q.Answer, "ignore_eos": true, "stream": true,
 		"temperature": 0, "return_tokens": true, "cache_prompt": true,
 	}
+	if q.Endless != nil {
+		body["n_keep"] = q.Endless.Sinks
+	}
 	for k, v := range c.extra {
 		body[k] = v
 	}

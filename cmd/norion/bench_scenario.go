@@ -155,3 +155,39 @@ first token, and time between tokens. Then a long prompt comes while three strea
 			}
 		})
 }
+
+// textBytesMax bounds the text that is scored.
+const textBytesMax = 16 << 20
+
+func (a *app) newBenchSinks() *cobra.Command {
+	var sinks bench.Sinks
+	var patterns []string
+	var text string
+	return a.newBenchScenario("sinks -m MODEL",
+		"Measure a stream without an end: speed, memory and perplexity",
+		`One long answer outgrows the context: the first tokens and the latest ones are kept. Tokens per
+second and memory at its end are held against its beginning. With --text, the perplexity of a long
+text is held against a window that is computed anew, with and without sinks.`,
+		`  norion bench sinks -m smollm2:135m --tokens 100000
+  norion bench sinks -m smollm2:135m --pattern perplexity --text book.txt`,
+		func(fs *pflag.FlagSet) {
+			fs.StringSliceVar(&patterns, "pattern", nil, "only these: stream, perplexity")
+			fs.IntVar(&sinks.Sinks, "sinks", 0, "tokens kept from the start (4; -1 for none)")
+			fs.IntVar(&sinks.Window, "window", 0, "latest tokens kept (1020; --quick: 124)")
+			fs.IntVar(&sinks.Block, "block", 0, "tokens given up at a time (64; --quick: 16)")
+			fs.IntVar(&sinks.Tokens, "tokens", 0, "tokens to generate (8192; --quick: 512)")
+			fs.IntVar(&sinks.Score, "score", 0, "tokens to score at most (4096; --quick: 256)")
+			fs.StringVar(&text, "text", "", "`FILE` with a long natural text to score")
+		},
+		func(*scenarioFlags) measured {
+			return func(ctx context.Context, s bench.Scenario) (bench.Report, []bench.Pair, error) {
+				if text != "" {
+					var err error
+					if sinks.Text, err = readText("text", text, textBytesMax); err != nil {
+						return bench.Report{}, nil, err
+					}
+				}
+				return s.Stream(ctx, sinks, patterns)
+			}
+		})
+}
