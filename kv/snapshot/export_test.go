@@ -46,7 +46,12 @@ func EncodeMeta(st State, saved time.Time) []byte {
 }
 
 // ParseMeta reads metadata.
-func ParseMeta(b []byte) (State, int, time.Time, error) { return parseMeta(b, true) }
+func ParseMeta(b []byte) (st State, n int, saved time.Time, err error) {
+	if st, n, saved, err = parseMeta(b); err == nil {
+		st.Tokens = tokensOf(b, n)
+	}
+	return st, n, saved, err
+}
 
 // Reheader parses a header and encodes it again.
 func Reheader(b [HeaderBytes]byte, size int64) ([HeaderBytes]byte, int64, int64, error) {

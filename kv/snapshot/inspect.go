@@ -76,7 +76,7 @@ type Item struct {
 }
 
 func (e *entry) item() Item {
-	st, _, _ := parseContent(e.content, false) // made by us, or checked when it was read
+	st, _, _ := parseContent(e.content) // made by us, or checked when it was read
 	return Item{
 		ID: e.id, Identity: st.Identity, Part: st.Part, Tokens: e.tokens, Recompute: e.recompute,
 		RAMBytes: int64(cap(e.buf)), FileBytes: e.fileBytes, Uses: e.uses, Saved: e.saved,
@@ -121,7 +121,7 @@ func (s *Store) Index(of Identity) []Indexed {
 	defer s.mu.Unlock()
 	var out []Indexed
 	for _, e := range s.entries {
-		st, n, err := parseContent(e.content, false)
+		st, n, err := parseContent(e.content)
 		of.Scope = st.Scope
 		if err != nil || st.Identity != of {
 			continue
@@ -208,7 +208,7 @@ func (s *Store) Verify(ctx context.Context) ([]Report, error) {
 
 func (s *Store) verify(ctx context.Context, id ID) error {
 	f, err := s.openFile(fileName(id), func(meta []byte) error {
-		_, _, _, err := s.checkMeta(id, meta, false)
+		_, _, _, err := s.checkMeta(id, meta)
 		return err
 	})
 	if err != nil {

@@ -162,7 +162,7 @@ func (s *Store) load(ctx context.Context, id ID) (*Lease, bool) {
 // read reads and checks a whole file. The content is returned only where the entry is not known.
 func (s *Store) read(ctx context.Context, id ID, known bool) (f loaded, err error) {
 	o, err := s.openFile(fileName(id), func(meta []byte) (err error) {
-		f.state, f.tokens, f.saved, err = s.checkMeta(id, meta, false)
+		f.state, f.tokens, f.saved, err = s.checkMeta(id, meta)
 		if err == nil && !known {
 			f.content = slices.Clone(meta[metaFixedBytes:])
 		}
@@ -184,8 +184,8 @@ func (s *Store) read(ctx context.Context, id ID, known bool) (f loaded, err erro
 }
 
 // checkMeta parses metadata and checks that it belongs under this id.
-func (s *Store) checkMeta(id ID, meta []byte, tokens bool) (State, int, time.Time, error) {
-	st, n, saved, err := parseMeta(meta, tokens)
+func (s *Store) checkMeta(id ID, meta []byte) (State, int, time.Time, error) {
+	st, n, saved, err := parseMeta(meta)
 	if err == nil && s.secret.address(meta[metaFixedBytes:]) != id {
 		err = damaged("file under the name of another")
 	}

@@ -331,7 +331,7 @@ func (s *Store) discover(id ID) {
 	var saved time.Time
 	var content []byte
 	f, err := s.openFile(name, func(meta []byte) (err error) {
-		st, n, saved, err = s.checkMeta(id, meta, false)
+		st, n, saved, err = s.checkMeta(id, meta)
 		content = slices.Clone(meta[min(len(meta), metaFixedBytes):])
 		return err
 	})

@@ -18,7 +18,6 @@ package snapshot
 import (
 	"context"
 	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -353,14 +352,4 @@ func (s *Store) Flush(ctx context.Context) error {
 	case <-ctx.Done():
 		return canceled("flush", ctx.Err())
 	}
-}
-
-// tokensOf reads the tokens out of a content that is known to be whole.
-func tokensOf(content []byte, n int) []int32 {
-	tokens := make([]int32, n)
-	b := content[len(content)-4*n:]
-	for i := range tokens {
-		tokens[i] = int32(binary.LittleEndian.Uint32(b[4*i:]))
-	}
-	return tokens
 }

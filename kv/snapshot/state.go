@@ -72,7 +72,10 @@ type State struct {
 }
 
 // Validate reports ErrInvalid for a field out of range.
-func (st *State) Validate() error {
+func (st *State) Validate() error { return st.validate(len(st.Tokens)) }
+
+// validate is Validate for so many tokens.
+func (st *State) validate(tokens int) error {
 	bad := func(field, why string) error {
 		return &Error{Op: "put", Kind: ErrInvalid, Field: field, Err: errors.New(why)}
 	}
@@ -85,11 +88,11 @@ func (st *State) Validate() error {
 			return bad(name, fmt.Sprintf("%d bytes, at most %d", len(*s), fieldBytesMax))
 		}
 	}
-	switch n := len(st.Tokens); {
+	switch {
 	case st.Part != Full && st.Part != Partial:
 		return bad("Part", st.Part.String())
-	case n == 0 || n > TokensMax:
-		return bad("Tokens", fmt.Sprintf("%d tokens, 1 to %d", n, TokensMax))
+	case tokens == 0 || tokens > TokensMax:
+		return bad("Tokens", fmt.Sprintf("%d tokens, 1 to %d", tokens, TokensMax))
 	case st.Recompute < 0:
 		return bad("Recompute", "it is negative")
 	}
@@ -129,37 +132,35 @@ func (st *State) appendContent(b []byte) []byte {
 	return b
 }
 
-// parseContent reads what appendContent wrote, all of it. Without tokens, it leaves Tokens nil.
-func parseContent(b []byte, tokens bool) (st State, n int, err error) {
+// parseContent reads what appendContent wrote, all of it, but for the tokens: it counts them.
+func parseContent(b []byte) (st State, tokens int, err error) {
 	r := reader{b: b}
 	st.Part = Part(r.bytes(1)[0])
 	for _, s := range st.fields() {
 		*s = string(r.bytes(int(binary.LittleEndian.Uint16(r.bytes(2)))))
 	}
 	count := int64(binary.LittleEndian.Uint32(r.bytes(4)))
-	if count == 0 || count > TokensMax || int64(len(r.b)) != 4*count {
+	if int64(len(r.b)) != 4*count {
 		return State{}, 0, damaged("metadata of %d bytes with %d tokens", len(b), count)
 	}
-	n = int(count)
-	if !tokens {
-		st.Tokens = []int32{0} // for Validate
-	} else {
-		st.Tokens = make([]int32, n)
-		for i := range st.Tokens {
-			st.Tokens[i] = int32(binary.LittleEndian.Uint32(r.b[4*i:]))
-		}
-	}
-	if err := st.Validate(); err != nil {
+	if err := st.validate(int(count)); err != nil {
 		return State{}, 0, damaged("metadata: %v", err)
 	}
-	if !tokens {
-		st.Tokens = nil
-	}
-	return st, n, nil
+	return st, int(count), nil
 }
 
-// parseMeta reads the whole metadata of a file, and the tokens only where asked.
-func parseMeta(b []byte, tokens bool) (st State, n int, saved time.Time, err error) {
+// tokensOf reads the tokens that parseContent counted.
+func tokensOf(content []byte, n int) []int32 {
+	tokens := make([]int32, n)
+	b := content[len(content)-4*n:]
+	for i := range tokens {
+		tokens[i] = int32(binary.LittleEndian.Uint32(b[4*i:]))
+	}
+	return tokens
+}
+
+// parseMeta reads the metadata of a file in the same way.
+func parseMeta(b []byte) (st State, tokens int, saved time.Time, err error) {
 	if len(b) < metaFixedBytes {
 		return State{}, 0, time.Time{}, damaged("metadata of %d bytes", len(b))
 	}
@@ -167,11 +168,11 @@ func parseMeta(b []byte, tokens bool) (st State, n int, saved time.Time, err err
 	if us > math.MaxInt64/uint64(time.Microsecond) || at < 0 || at > yearMax {
 		return State{}, 0, time.Time{}, damaged("metadata with times out of range")
 	}
-	if st, n, err = parseContent(b[metaFixedBytes:], tokens); err != nil {
+	if st, tokens, err = parseContent(b[metaFixedBytes:]); err != nil {
 		return State{}, 0, time.Time{}, err
 	}
 	st.Recompute = time.Duration(us) * time.Microsecond
-	return st, n, time.Unix(at, 0).UTC(), nil
+	return st, tokens, time.Unix(at, 0).UTC(), nil
 }
 
 // yearMax is the end of the year 9999, in seconds since 1970.
