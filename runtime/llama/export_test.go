@@ -12,4 +12,4 @@ func (p SamplerParams) Whole() SamplerParams {
 }
 
 // Brief says whether a sampler never makes a candidate of every token.
-func (s *Sampler) Brief() bool { return samplerBrief(s.h) }
+func Brief(s *Sampler) bool { return samplerBrief(s.h) }

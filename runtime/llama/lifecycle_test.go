@@ -31,6 +31,7 @@ type made struct {
 	sampler *llama.Sampler
 	lora    *llama.Lora
 	threads *llama.Threads
+	drafter *llama.Drafter
 }
 
 func makeAll(t *testing.T) made {
@@ -45,12 +46,13 @@ func makeAll(t *testing.T) made {
 	require.NoError(t, err)
 	all.threads, err = llama.NewThreads(llama.ThreadsParams{N: 1})
 	require.NoError(t, err)
+	all.drafter = newDrafter(t, llama.DrafterParams{})
 	return all
 }
 
 // children first, the model last.
 func (m made) inOrder() []closable {
-	return []closable{m.context, m.sampler, m.lora, m.threads, m.model}
+	return []closable{m.context, m.sampler, m.lora, m.threads, m.drafter, m.model}
 }
 
 func TestR2CloseTwice(t *testing.T) {
@@ -144,6 +146,10 @@ func usesAfterClose(m made) map[string]func() error {
 		"Context.Truncate":  func() error { return c.Truncate(0, 1) },
 		"Batch.Add":         func() error { _, err := b.Add(1, 0, 0, true); return err },
 		"Sampler.Accept":    func() error { return m.sampler.Accept(1, true) },
+		"Drafter.Accepted":  func() error { return m.drafter.Accepted(0) },
+		"Drafter.Draft":     func() error { _, err := m.drafter.Draft(nil); return err },
+		"Drafter.Feed":      func() error { return m.drafter.Feed(nil) },
+		"Drafter.Reset":     m.drafter.Reset,
 	}
 }
 
@@ -163,6 +169,7 @@ func harmless(t *testing.T, m made) map[string]func() {
 		"Context.Batch":  func() { require.NotNil(t, c.Batch()) },
 		"Context.Info":   func() { require.Equal(t, 256, c.Info().Tokens) },
 		"Context.Model":  func() { require.Same(t, m.model, c.Model()) },
+		"Context.CutMin": func() { require.EqualValues(t, 1, c.CutMin(0)) },
 		"Context.PosMax": func() { require.EqualValues(t, -1, c.PosMax(0)) },
 		"Context.PosMin": func() { require.EqualValues(t, -1, c.PosMin(0)) },
 		"Batch.Len":      func() { require.Zero(t, b.Len()) },
@@ -182,6 +189,7 @@ func TestR2UseAfterClose(t *testing.T) {
 	seen := 0
 	for _, v := range []any{
 		all.model, all.context, all.context.Batch(), all.sampler, all.lora, all.threads,
+		all.drafter,
 	} {
 		kind := reflect.TypeOf(v)
 		for i := range kind.NumMethod() {
