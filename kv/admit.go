@@ -11,7 +11,7 @@ func (c *Cache) fits(src *source, promise int) bool {
 	switch {
 	case src.inPlace && len(src.spans) > 0: // it is made its own before its cells move
 		used += c.cells.count(src.seq, src.have)
-		need = c.cells.shared(src.seq, 0) + max(0, promise-src.reuse-src.moved)
+		need = c.sharedTail(src.seq, src.reuse) + max(0, promise-src.reuse-src.moved)
 	case src.inPlace:
 		used += c.cells.count(src.seq, src.reuse)
 		need = promise - src.reuse
@@ -34,8 +34,11 @@ func (c *Cache) kept(except *sequence) int {
 	c.cells.begin()
 	used := 0
 	for _, s := range c.seqs {
-		if s.state == Busy || s.state == Idle && s.keep > 0 && s != except {
+		switch {
+		case s.state == Busy:
 			used += c.cells.count(s, len(s.tokens))
+		case s.state == Idle && s != except:
+			used += c.cells.count(s, c.keeps(s))
 		}
 	}
 	return used
@@ -124,8 +127,10 @@ func (c *Cache) takeOver(src *source, r *Request, promise int) {
 		c.spare(s)
 	}
 	if len(src.spans) > 0 {
-		c.makeCells(c.cells.shared(s, 0), s)
-		c.unshare(s)
+		if shared := c.sharedTail(s, src.reuse); shared > 0 {
+			c.makeCells(shared, s)
+			c.unshare(s)
+		}
 		c.keepSpans(s, src.reuse, src.spans)
 		c.setExact(s, min(s.exact, src.reuse))
 	} else {

@@ -39,21 +39,31 @@ func (c *Cache) Begin(r Request) (Admission, error) {
 	if err != nil {
 		return Admission{Seq: NoSeq}, err
 	}
+	promise := min(most, max(len(r.Tokens), r.Limit))
 	c.refresh()
 	c.findKeepers()
-	sources, err := c.find(&r, most)
-	if err != nil {
-		return Admission{Seq: NoSeq}, err
+	src, err := c.choose(&r, most, promise)
+	if src == nil && err == nil && c.dropKeepers() {
+		src, err = c.choose(&r, most, promise)
 	}
-	promise := min(most, max(len(r.Tokens), r.Limit))
+	switch {
+	case err != nil:
+		return Admission{Seq: NoSeq}, err
+	case src == nil:
+		return Admission{Seq: NoSeq}, c.noCells("begin", promise)
+	}
+	return c.admit(src, &r, most, promise), nil
+}
+
+// choose gives the best way to serve a request for which there is room, nil for none.
+func (c *Cache) choose(r *Request, most, promise int) (*source, error) {
+	sources, err := c.find(r, most)
 	for i := range sources {
 		if c.fits(&sources[i], promise) {
-			return c.admit(&sources[i], &r, most, promise), nil
+			return &sources[i], err
 		}
 	}
-	return Admission{Seq: NoSeq}, fail("begin", ErrNoRoom, "",
-		"wait for a request to end, or park one", "%d cells of %d are in use or promised, %d are wanted",
-		c.cells.used+c.promised, c.cfg.Cells, promise)
+	return nil, err
 }
 
 // most is how many cells the sequence may ever have.

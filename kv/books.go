@@ -34,7 +34,7 @@ func (c *Cache) Sequence(seq Seq) SeqInfo {
 	n := len(s.tokens)
 	info := SeqInfo{
 		Seq: s.id, State: s.state, Length: n, Exact: s.exact, Cells: n - c.cells.shared(s, 0),
-		Limit: s.limit,
+		Limit: s.limit, Most: s.most,
 	}
 	if s.hold != nil {
 		info.Hits, info.LastUse = int(s.hold.uses)-1, s.hold.last

@@ -243,7 +243,7 @@ func (c *Cache) End(seq Seq) {
 		return
 	}
 	c.setState(s, Idle)
-	s.prompt, s.marks, s.policy, s.limit = nil, nil, Policy{}, 0
+	s.prompt, s.marks, s.policy, s.limit, s.most = nil, nil, Policy{}, 0, 0
 	c.cells.merge(s)
 }
 

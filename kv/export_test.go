@@ -190,3 +190,6 @@ func (t *Tree) checkNode(n *node, below [kinds]int32) error {
 
 // Key gives the key of what a sequence holds.
 func (c *Cache) Key(seq Seq) Key { return c.seqs[seq].key }
+
+// CheckSpans is what the Cache asks of a policy's answer.
+func CheckSpans(v View, spans []Span) error { return checkSpans(v, spans) }

@@ -43,6 +43,7 @@ type SeqInfo struct {
 	Exact   int // how many of them, at the start, are as a cold run would have them
 	Cells   int // cells that no other sequence shares
 	Limit   int // promised to it while Busy
+	Most    int // it may ever have while Busy: then its policy, if any, gives up tokens
 	Hits    int // requests that used it again
 	LastUse uint64
 	Pinned  bool

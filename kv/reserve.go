@@ -8,8 +8,10 @@ import (
 
 // Reserve is asked before n more tokens are computed in seq. Within what the request was promised
 // the answer is a Plan of nothing. Beyond it idle state is given up, and when the sequence itself
-// is full, its policy decides. Kinds: ErrTooLong (full, and no policy), ErrNoRoom (others have the
-// cells), ErrPolicy, ErrUnknown, ErrInvalid. Whatever the error, nothing has changed.
+// is full, its policy decides; those built in can make room for a quarter of SeqInfo.Most, unless
+// what they keep for good is more than half. Kinds: ErrTooLong (full, and no policy), ErrNoRoom
+// (others have the cells), ErrPolicy, ErrUnknown, ErrInvalid. Whatever the error, nothing has
+// changed.
 func (c *Cache) Reserve(seq Seq, n int) (Plan, error) {
 	s, err := c.sequence("reserve", seq, Busy)
 	switch {
@@ -40,14 +42,18 @@ func (c *Cache) promise(s *sequence, n int) (Plan, error) {
 	c.findKeepers()
 	more := n - s.room()
 	if !c.canMake(more) {
-		return Plan{}, fail("reserve", ErrNoRoom, "", "park a sequence",
-			"%d cells of %d are in use or promised, %d more are wanted",
-			c.cells.used+c.promised, c.cfg.Cells, more)
+		return Plan{}, c.noCells("reserve", more)
 	}
 	c.makeCells(more, nil)
 	s.limit += more
 	c.promised += more
 	return Plan{Ops: c.take(), Length: len(s.tokens)}, nil
+}
+
+func (c *Cache) noCells(op string, more int) error {
+	return fail(op, ErrNoRoom, "", "wait for a request to end, or park one",
+		"%d cells of %d are in use or promised, %d more are wanted",
+		c.cells.used+c.promised, c.cfg.Cells, more)
 }
 
 // ask lets the policy choose.

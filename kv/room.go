@@ -16,7 +16,8 @@ func (c *Cache) findKeepers() {
 				keeper = nil
 				break
 			}
-			if keeper == nil || s.keep > keeper.keep {
+			if keeper == nil || s.keep > keeper.keep ||
+				s.keep == keeper.keep && len(s.tokens) < len(keeper.tokens) {
 				keeper = s
 			}
 		}
@@ -24,6 +25,21 @@ func (c *Cache) findKeepers() {
 			keeper.keep = max(keeper.keep, pin.node.end)
 		}
 	}
+}
+
+// dropKeepers lets pinned prefixes go too, when there is nobody to wait for; false otherwise.
+func (c *Cache) dropKeepers() bool {
+	kept := false
+	for _, s := range c.seqs {
+		if s.state == Busy {
+			return false
+		}
+		kept = kept || s.keep > 0
+	}
+	for _, s := range c.seqs {
+		s.keep = 0
+	}
+	return kept
 }
 
 // above says that n is o or one of its parents.
@@ -76,12 +92,34 @@ func (c *Cache) worth(s *sequence) float64 {
 // makeCells gives up idle sequences until so many cells are neither used nor promised.
 func (c *Cache) makeCells(need int, except *sequence) {
 	for c.cfg.Layout == Shared && c.cells.used+c.promised+need > c.cfg.Cells {
-		s := c.victim(except, true)
-		if s == nil {
+		if s := c.victim(except, true); s != nil {
+			c.evict(s)
+		} else if !c.trim(except) {
 			return
 		}
-		c.evict(s)
 	}
+}
+
+// trim gives up what a keeper has behind its pinned prefix; false when none has more.
+func (c *Cache) trim(except *sequence) bool {
+	for _, s := range c.seqs {
+		if s != except && s.keep > 0 && c.keeps(s) < len(s.tokens) {
+			c.spare(s)
+			c.cutTo(s, s.keep, nil)
+			return true
+		}
+	}
+	return false
+}
+
+// keeps is how many tokens an idle sequence cannot do without.
+func (c *Cache) keeps(s *sequence) int {
+	if s.keep > 0 {
+		if n, check := c.cut(s.hold, len(s.tokens), s.low, s.keep, 1); n < s.keep || check != nil {
+			return len(s.tokens)
+		}
+	}
+	return s.keep
 }
 
 // canMake says whether makeCells would succeed.
@@ -183,10 +221,11 @@ func (c *Cache) Resume(id BlobID) (Admission, error) {
 	c.findKeepers()
 	slot, _ := c.slot(nil)
 	src := source{blob: b, hold: b.at[b.best()], have: len(b.tokens), reuse: len(b.tokens)}
+	if (slot == nil || !c.fits(&src, b.parked.limit)) && c.dropKeepers() {
+		slot, _ = c.slot(nil)
+	}
 	if slot == nil || !c.fits(&src, b.parked.limit) {
-		return none, fail("resume", ErrNoRoom, "", "wait for a request to end",
-			"%d cells of %d are in use or promised, %d are wanted",
-			c.cells.used+c.promised, c.cfg.Cells, b.parked.limit)
+		return none, c.noCells("resume", b.parked.limit)
 	}
 	if slot.state == Idle {
 		c.evict(slot)
@@ -248,7 +287,8 @@ func (c *Cache) Save(seq Seq) (BlobID, []Op, error) {
 }
 
 // Pin keeps a prefix from being given up to make room: the last state that holds it, in cells if
-// there is any, stays. It need not be held yet. Kinds: ErrInvalid, ErrNoRoom (PinsMax, or more
+// there is any, stays, except when a request could never be served otherwise. It need not be held
+// yet. Kinds: ErrInvalid, ErrNoRoom (PinsMax, or more
 // than half of the cells).
 func (c *Cache) Pin(k Key, tokens []Token) error {
 	sum := len(tokens)

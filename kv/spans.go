@@ -15,15 +15,13 @@ func (c *Cache) giveUp(s *sequence, n int, spans []Span) (Plan, error) {
 		gone += tokens
 		freed += tokens - c.cells.shared(s, int(span.P0)) + c.cells.shared(s, int(span.P1))
 	}
-	shared := 0
-	if c.cells.shared(s, int(spans[0].P1)) > 0 { // what moves must be its own
-		shared, freed = c.cells.shared(s, 0), gone
+	shared := c.sharedTail(s, int(spans[0].P1))
+	if shared > 0 {
+		freed = gone
 	}
 	more := max(shared, shared-freed+n-s.room())
 	if !c.canMake(more) {
-		return Plan{}, fail("reserve", ErrNoRoom, "", "park a sequence",
-			"%d cells of %d are in use or promised, %d more are wanted",
-			c.cells.used+c.promised, c.cfg.Cells, more)
+		return Plan{}, c.noCells("reserve", more)
 	}
 	c.makeCells(more, nil)
 	if shared > 0 {
@@ -90,6 +88,15 @@ func complement(spans []Span, length int) []Span {
 		}
 	}
 	return kept
+}
+
+// sharedTail is how many cells s needs to have all its own; 0 if what lies behind a position, and
+// is to move, is its own already.
+func (c *Cache) sharedTail(s *sequence, pos int) int {
+	if c.cells.shared(s, pos) == 0 {
+		return 0
+	}
+	return c.cells.shared(s, 0)
 }
 
 // unshare plans that s gets cells that no other sequence has, through a saved state that is not
