@@ -3,7 +3,6 @@
 package device
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -68,14 +67,13 @@ func hugePages(root fs.FS) bool {
 
 // readMeminfo gives the fields of proc/meminfo in bytes.
 func readMeminfo(root fs.FS) (map[string]int64, error) {
-	f, err := root.Open("proc/meminfo")
+	data, err := fs.ReadFile(root, "proc/meminfo")
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
 	out := map[string]int64{}
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		name, rest, _ := strings.Cut(lines.Text(), ":")
+	for line := range strings.Lines(string(data)) {
+		name, rest, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ":")
 		kib, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
 		if err == nil && kib >= 0 && kib < 1<<50 {
 			out[name] = kib << 10
@@ -99,7 +97,8 @@ func cgroups(root fs.FS) []cgroup {
 		if len(parts) != 3 {
 			continue
 		}
-		base, g := "", cgroup{}
+		var base string
+		var g cgroup
 		switch {
 		case parts[0] == "0":
 			base, g = "sys/fs/cgroup", cgroup{"", "memory.max", "memory.current", "memory.stat"}
