@@ -317,7 +317,7 @@ func readAt(f io.ReaderAt, b []byte, off int64) error {
 	switch n, err := f.ReadAt(b, off); {
 	case n == len(b):
 		return nil
-	case err == io.EOF || err == nil: //nolint:errorlint // ReadAt returns io.EOF itself
+	case err == io.EOF || err == nil:
 		return damaged("file ends in a block")
 	default:
 		return err

@@ -108,7 +108,7 @@ func TestOtherUser(t *testing.T) {
 	require.NoError(t, err)
 	binary, err := os.ReadFile(exe)
 	require.NoError(t, err)
-	home, err := os.MkdirTemp("", "snapshot") // t.TempDir would be closed to others
+	home, err := os.MkdirTemp("", "snapshot") //nolint:usetesting // t.TempDir is closed to others
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(home)) })
 	require.NoError(t, os.Chmod(home, 0o755))
