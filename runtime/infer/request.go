@@ -48,6 +48,19 @@ const (
 	ToolNone     ToolChoice = "none"
 )
 
+// Speculation says whether an answer's next tokens are guessed from what stood in the text before
+// and several of them verified in one step. Sampled answers keep their distribution; the order of
+// rounding can differ from that of single steps, as in any batch.
+type Speculation string
+
+const (
+	SpeculateOff Speculation = "off"
+	SpeculateOn  Speculation = "on" // whenever there is a guess, whatever it costs
+	// SpeculateAdaptive guesses only as far as right guesses have paid for wrong ones, and not
+	// where the model or the request does not allow it.
+	SpeculateAdaptive Speculation = "adaptive"
+)
+
 // Request is one generation. Exactly one of Messages, Prompt and Tokens is set.
 type Request struct {
 	ID       string    // carried into logs and answers; never interpreted
@@ -74,6 +87,8 @@ type Request struct {
 	Logprobs    bool // report the log-probability of each answer token
 	TopLogprobs int  // and of that many alternatives
 	SpecialText bool // show control tokens in the answer's text
+
+	Speculate Speculation // "" leaves it to the engine
 
 	KV       KVPolicy
 	Priority int       // higher first; 0 is normal

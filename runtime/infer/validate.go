@@ -50,6 +50,11 @@ func (r *Request) Validate() error {
 			return invalid("stop", "", "a text of %d bytes, want 1..%d", len(s), StopBytesMax)
 		}
 	}
+	switch r.Speculate {
+	case "", SpeculateOff, SpeculateOn, SpeculateAdaptive:
+	default:
+		return invalid("speculate", "use off, on or adaptive", "unknown %.40q", r.Speculate)
+	}
 	if err := r.Constraint.validate(); err != nil {
 		return err
 	}

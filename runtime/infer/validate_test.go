@@ -251,3 +251,21 @@ func TestRates(t *testing.T) {
 		}
 	})
 }
+
+func TestSpeculate(t *testing.T) {
+	t.Parallel()
+	for value, ok := range map[infer.Speculation]bool{
+		"": true, "off": true, "on": true, "adaptive": true, "On": false, "yes": false,
+	} {
+		r := infer.Request{Prompt: "x", Speculate: value}
+		err := r.Validate()
+		if ok {
+			require.NoError(t, err)
+			continue
+		}
+		e, is := errors.AsType[*infer.Error](err)
+		require.True(t, is, "%q", value)
+		require.Equal(t, infer.KindInvalid, e.Kind)
+		require.Equal(t, "speculate", e.Field)
+	}
+}
