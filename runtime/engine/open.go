@@ -96,8 +96,8 @@ func (e *Engine) books(o *Options, plan loadPlan) kv.Config {
 	cfg := kv.Config{
 		Layout: kv.Streams, Sequences: o.sequences(), Cells: e.bounded, RAMBytes: o.RAM,
 		CellBytes: plan.need.cache / int64(max(1, plan.need.cells)),
-		Window:    m.Window, SmallWindow: o.SmallWindow, Recurrent: m.Recurrent || m.Hybrid,
-		CanShift: e.info.Abilities.Shift, CopyByState: true,
+		Window:    m.Window, SmallWindow: o.SmallWindow && m.Window > 0,
+		Recurrent: m.Recurrent || m.Hybrid, CanShift: e.info.Abilities.Shift, CopyByState: true,
 	}
 	if o.CacheDir != "" {
 		cfg.DiskBytes, cfg.WriteThrough = o.DiskBytes, true

@@ -35,3 +35,10 @@ func TestSmallWindow(t *testing.T) {
 	require.Zero(t, n, "the window has moved on")
 	require.Equal(t, coldShort, warmShort)
 }
+
+// TestSmallWindowOfNone: a model without windows takes the option and has nothing to save by it.
+func TestSmallWindowOfNone(t *testing.T) {
+	e := openTiny(t, func(o *engine.Options) { o.SmallWindow = true })
+	_, f := answer(t, e, infer.Request{Prompt: "hello", MaxTokens: 2, IgnoreEOS: true})
+	require.Equal(t, 2, f.Usage.CompletionTokens)
+}
