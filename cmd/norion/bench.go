@@ -18,6 +18,7 @@ type benchFlags struct {
 	rounds   int
 	quick    bool
 	json     bool
+	html     string
 	noWarmup bool
 	progress bool
 }
@@ -77,6 +78,7 @@ func (f *benchFlags) register(cmd *cobra.Command) {
 	fs.IntVar(&f.rounds, "rounds", 0, "rounds of --peer (default 5; --quick: 3)")
 	fs.BoolVar(&f.quick, "quick", false, "a look in under a minute: small tests, few rounds")
 	fs.BoolVar(&f.json, "json", false, "with --peer: norion's report as JSON, all samples in it")
+	fs.StringVar(&f.html, "html", "", "with --peer: the report as a page with plots, to `FILE`")
 }
 
 // bench measures. args are for the report only.
@@ -87,6 +89,9 @@ func (a *app) bench(ctx context.Context, f *benchFlags, args []string) error {
 	}
 	if f.json && !f.peer {
 		return flagError("json", "use -o json without --peer", "it is the report of --peer")
+	}
+	if f.html != "" && !f.peer {
+		return flagError("html", "add --peer", "it is the report of --peer")
 	}
 	if err := f.grid.Validate(); err != nil {
 		return err
@@ -130,10 +135,20 @@ func (a *app) benchPeer(ctx context.Context, f *benchFlags, args []string) (err 
 	if err != nil {
 		return err
 	}
-	if f.json {
-		return report.WriteJSON(a.out)
+	return a.benchReport(&report, pairs, f.html, f.json)
+}
+
+// benchReport writes a report: to a page where one is named, and as JSON or for people.
+func (a *app) benchReport(r *bench.Report, pairs []bench.Pair, page string, asJSON bool) error {
+	if page != "" {
+		if err := writePage(page, r); err != nil {
+			return err
+		}
 	}
-	return report.WriteText(a.out, pairs)
+	if asJSON {
+		return r.WriteJSON(a.out)
+	}
+	return r.WriteText(a.out, pairs)
 }
 
 // benchMethod finds models as all commands do. flags are for the report only.

@@ -68,15 +68,7 @@ func (a *app) benchScenario(ctx context.Context, f *scenarioFlags, args []string
 	if err != nil {
 		return err
 	}
-	if f.html != "" {
-		if err := writePage(f.html, &report); err != nil {
-			return err
-		}
-	}
-	if f.json {
-		return report.WriteJSON(a.out)
-	}
-	return report.WriteText(a.out, pairs)
+	return a.benchReport(&report, pairs, f.html, f.json)
 }
 
 // writePage writes the report's page. An existing file is replaced.
