@@ -46,8 +46,8 @@ func (c *Cache) kept(except *sequence) int {
 
 // admit makes room, plans what the source needs and starts the request.
 func (c *Cache) admit(src *source, r *Request, most, promise int) Admission {
-	src.blob.lease(1)
-	src.check.lease(1)
+	src.blob.use()
+	src.check.use()
 	s, from := src.seq, Live
 	if src.hold != nil {
 		c.tree.Touch(src.hold)
@@ -87,7 +87,14 @@ func (c *Cache) admit(src *source, r *Request, most, promise int) Admission {
 	return a
 }
 
-// lease keeps a blob, which may be nil.
+// use keeps a blob, which may be nil, until lease(-1).
+func (b *blob) use() {
+	if b != nil {
+		b.declined = false
+		b.lease(1)
+	}
+}
+
 func (b *blob) lease(n int) {
 	if b == nil {
 		return

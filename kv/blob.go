@@ -16,6 +16,7 @@ type blob struct {
 	partial  bool
 	at       [2]*Holding // by tier
 	spilling bool
+	declined bool      // the disk gave it up, and nobody has used it since
 	parked   *sequence // the books of the request that waits for it
 }
 
@@ -122,6 +123,7 @@ func (c *Cache) least(tier int, ok func(*Holding) bool) *blob {
 // forget plans to delete a blob at a tier.
 func (c *Cache) forget(b *blob, tier int) {
 	h := b.at[tier]
+	b.declined = b.declined || tier == onDisk
 	c.tree.Evicted(h)
 	place := [...]Place{RAM, Disk}[tier]
 	c.plan(Op{Kind: Forget, Seq: NoSeq, Blob: b.id, Place: place, Partial: b.partial})
@@ -231,7 +233,9 @@ func (c *Cache) spill(most int64) {
 			return
 		}
 		h := b.at[inRAM]
+		h.Lease() // until it is spilled
 		if !c.makeRoom(onDisk, h.Bytes) {
+			h.Unlease()
 			refused[b] = true
 			continue
 		}
@@ -239,7 +243,6 @@ func (c *Cache) spill(most int64) {
 		b.at[onDisk] = c.tree.Hold(b.key, b.tokens[:b.exact], b.place(onDisk), uint64(b.id), h.Bytes)
 		b.at[onDisk].uses = h.uses
 		b.spilling = true
-		h.Lease()
 		b.at[onDisk].Lease()
 		c.plan(Op{Kind: Spill, Seq: NoSeq, Blob: b.id, Place: Disk, Partial: b.partial})
 		call(&c.cfg.Hooks.Spill, SpillEvent{
@@ -248,9 +251,11 @@ func (c *Cache) spill(most int64) {
 	}
 }
 
-// canSpill says that a blob is in RAM alone. What a policy has changed is of use to its own
-// request only.
-func (b *blob) canSpill() bool { return b.at[onDisk] == nil && b.exact == len(b.tokens) }
+// canSpill says that a blob is in RAM alone and may go to disk. What a policy has changed is of use
+// to its own request only.
+func (b *blob) canSpill() bool {
+	return b.at[onDisk] == nil && !b.declined && b.exact == len(b.tokens)
+}
 
 // Tidy plans what can be done in idle time: state that is only in RAM goes to disk too.
 func (c *Cache) Tidy() []Op {

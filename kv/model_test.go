@@ -161,7 +161,7 @@ func long(t *testing.T, cfg kv.Config, clean bool, steps int) {
 	}
 	for i := range steps {
 		err := d.step()
-		if err == nil && i%200 == 0 {
+		if err == nil && i%500 == 0 {
 			err = d.check()
 		}
 		require.NoError(t, err, "seed %d, step %d", seed, i)
