@@ -39,8 +39,8 @@ type Grammar struct {
 // not as a user leaves them out; DefaultSampler gives a chain that changes nothing.
 //
 // Where the first cut needs only the largest logits (temperature 0, top-k up to 1024, or min-p
-// without typical and top-p) and there is neither grammar, mirostat nor top-n-sigma, nothing is
-// built or sorted for the other tokens; the choice is the same.
+// without typical and top-p) and there is neither mirostat nor top-n-sigma, nothing is built or
+// sorted for the other tokens, unless a grammar refuses the choice; the choice is the same.
 type SamplerParams struct {
 	Seed                              uint32 // upstream draws one for 0xFFFFFFFF
 	Temperature                       float32

@@ -3,6 +3,7 @@
 package llama_test
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -58,6 +59,7 @@ func samplings() map[string]samplingCase {
 		p.DynatempRange, p.DynatempExponent = 0.6, 1.4
 	})
 	withHistory(put)
+	withGrammars(put)
 	needingAll(func(name string, change func(*llama.SamplerParams)) { put(name, false, change) })
 	return all
 }
@@ -95,6 +97,42 @@ func withHistory(put func(name string, brief bool, change func(*llama.SamplerPar
 		p.Bias = map[llama.Token]float32{7: 1.5}
 	})
 	put("no end", true, func(p *llama.SamplerParams) { usual(p); p.IgnoreEOS = true })
+}
+
+// withGrammars puts chains whose choice a grammar may refuse.
+func withGrammars(put func(name string, brief bool, change func(*llama.SamplerParams))) {
+	letters := llama.Grammar{Text: `root ::= ([a-e] | " " | "-" [0-9]+ "!")* "."`}
+	put("grammar", true, func(p *llama.SamplerParams) { usual(p); p.Grammar = letters })
+	put("grammar, greedy", true, func(p *llama.SamplerParams) {
+		p.Temperature, p.Grammar = 0, letters
+	})
+	put("grammar, min-p", true, func(p *llama.SamplerParams) {
+		p.MinP, p.Grammar, p.PenaltyPresence = 0.2, letters, 1
+	})
+	put("grammar, any text", true, func(p *llama.SamplerParams) {
+		usual(p)
+		p.Grammar.Text = `root ::= [^\x00]*`
+	})
+	put("grammar after a prompt", true, func(p *llama.SamplerParams) {
+		usual(p)
+		p.Grammar = llama.Grammar{
+			Text: `root ::= "abc" [a-z]*`, Prefill: true, GenerationPrompt: "ab",
+		}
+	})
+	for name, trigger := range map[string]llama.Trigger{
+		"word":         {Type: llama.TriggerWord, Value: "a"},
+		"pattern":      {Type: llama.TriggerPattern, Value: "[aeiou]+"},
+		"full pattern": {Type: llama.TriggerPatternFull, Value: `[\s\S]*?([0-9])[\s\S]*`},
+		"token":        {Type: llama.TriggerToken, Token: 40},
+	} {
+		put("lazy grammar, "+name, true, func(p *llama.SamplerParams) {
+			usual(p)
+			p.Grammar = llama.Grammar{
+				Text: `root ::= [^\x00] [a-z ]*`, Lazy: true, Triggers: []llama.Trigger{trigger},
+			}
+		})
+	}
+	put("grammar, whole distribution", false, func(p *llama.SamplerParams) { p.Grammar = letters })
 }
 
 // needingAll puts chains that need every token.
@@ -183,39 +221,76 @@ func TestShortlistChoosesTheSame(t *testing.T) {
 	}
 }
 
+// duel is a chain and upstream's on the whole vocabulary, from the same parameters.
+type duel struct {
+	samplingCase
+	name         string
+	short, whole *llama.Sampler
+	made         int // choices in all
+	begun        int // times that it began
+}
+
+// begin makes both anew.
+func (d *duel) begin(t *testing.T, m *llama.Model) {
+	d.close(t)
+	var err error
+	d.short, err = m.NewSampler(d.params)
+	require.NoError(t, err)
+	d.whole, err = m.NewSampler(d.params.Whole())
+	require.NoError(t, err)
+	require.Equal(t, d.brief, llama.Brief(d.short), d.name)
+	require.False(t, llama.Brief(d.whole), d.name)
+	d.begun++
+}
+
+func (d *duel) close(t *testing.T) {
+	if d.short != nil {
+		require.NoError(t, errors.Join(d.short.Close(), d.whole.Close()))
+	}
+}
+
+// choose lets both see a token and choose. Where a grammar has come to its end, both say the same
+// and begin again.
+func (d *duel) choose(t *testing.T, c *llama.Context, seen llama.Token) {
+	errWhole, errShort := d.whole.Accept(seen, false), d.short.Accept(seen, false)
+	want, errWant := c.Sample(d.whole, 0)
+	got, errGot := c.Sample(d.short, 0)
+	require.NoError(t, errors.Join(errWhole, errShort), d.name)
+	require.Equal(t, errWant, errGot, d.name)
+	require.Equal(t, want, got, d.name)
+	d.made++
+	if errGot != nil {
+		require.NotEmpty(t, d.params.Grammar.Text, d.name)
+		d.begin(t, c.Model())
+	}
+}
+
 // compareChains samples from vectors of logits, written where the context keeps its own.
 func compareChains(t *testing.T, c *llama.Context, logits []float32, vectors int) {
-	type pair struct{ short, whole *llama.Sampler }
-	pairs := map[string]pair{}
+	duels := map[string]*duel{}
 	for name, tc := range samplings() {
-		short, err := c.Model().NewSampler(tc.params)
-		require.NoError(t, err)
-		whole, err := c.Model().NewSampler(tc.params.Whole())
-		require.NoError(t, err)
-		defer func() { require.NoError(t, short.Close()) }()
-		defer func() { require.NoError(t, whole.Close()) }()
-		require.Equal(t, tc.brief, llama.Brief(short), name)
-		require.False(t, llama.Brief(whole), name)
-		pairs[name] = pair{short, whole}
+		if len(logits) > 100_000 && tc.params.Grammar.Text != "" {
+			continue // each miss looks at every token
+		}
+		d := &duel{samplingCase: tc, name: name}
+		d.begin(t, c.Model())
+		defer func() { d.close(t) }()
+		duels[name] = d
 	}
 	r := rand.New(rand.NewPCG(7, uint64(len(logits))))
-	names := slices.Sorted(maps.Keys(pairs))
 	before := make([]float32, len(logits))
 	for i := range vectors {
 		fillLogits(logits, i, r)
 		copy(before, logits)
 		seen := llama.Token(r.IntN(min(len(logits), 50))) // so that histories repeat
-		for _, name := range names {
-			p := pairs[name]
-			require.NoError(t, p.short.Accept(seen, true))
-			require.NoError(t, p.whole.Accept(seen, true))
-			want, err := c.Sample(p.whole, 0)
-			require.NoError(t, err)
-			got, err := c.Sample(p.short, 0)
-			require.NoError(t, err)
-			require.Equal(t, want, got, "%s, vector %d", name, i)
+		for _, name := range slices.Sorted(maps.Keys(duels)) {
+			duels[name].choose(t, c, seen)
 		}
 		require.True(t, slices.Equal(before, logits), "sampling changed the logits")
+	}
+	for _, d := range duels {
+		require.Equal(t, vectors, d.made)
+		require.Less(t, d.begun, max(3, vectors/3), "%s hardly chose anything", d.name)
 	}
 }
 
@@ -248,8 +323,8 @@ func BenchmarkSampling(b *testing.B) {
 	fillLogits(logits, 0, rand.New(rand.NewPCG(1, 2)))
 	all := samplings()
 	for _, name := range []string{
-		"greedy", "usual", "usual, greedy", "penalties", "bias", "greedy, penalties", "min-p",
-		"top-k 300", "DRY",
+		"greedy", "usual", "usual, greedy", "grammar, any text",
+		"penalties", "bias", "greedy, penalties", "min-p", "top-k 300", "DRY",
 	} {
 		for way, p := range map[string]llama.SamplerParams{
 			"short": all[name].params, "upstream": all[name].params.Whole(),

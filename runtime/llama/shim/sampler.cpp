@@ -26,6 +26,7 @@ struct nr_sampler {
     std::vector<llama_token> suppressed; // never chosen when greedy
     std::vector<float> kept;             // their logits, while the others are compared
     bool left;                           // a token left the grammar: nothing can follow it
+    llama_sampler * grammar;             // when brief: the chain has none then
     bool brief;                          // the short list is all that the chain needs
     nr_shortlist shortlist;
 };
@@ -104,6 +105,51 @@ void set_grammar(const nr_model * model, const nr_sampler_params & p,
     for (int32_t i = 0; i < p.n_preserved; i++) {
         out.preserved_tokens.insert(p.preserved[i]);
     }
+}
+
+// pattern_of is the expression that upstream makes of a trigger.
+std::string pattern_of(const common_grammar_trigger & trigger) {
+    const std::string & text = trigger.value;
+    if (trigger.type == COMMON_GRAMMAR_TRIGGER_TYPE_WORD) {
+        return regex_escape(text);
+    }
+    if (trigger.type == COMMON_GRAMMAR_TRIGGER_TYPE_PATTERN_FULL) {
+        return text.empty() ? "^$"
+                            : (text.front() != '^' ? "^" : "") + text +
+                                  (text.back() != '$' ? "$" : "");
+    }
+    return text;
+}
+
+// make_grammar is the grammar as upstream's chain would hold it, already checked.
+llama_sampler * make_grammar(const llama_vocab * vocab, const common_params_sampling & p,
+                             const llama_tokens & prefill) {
+    std::vector<std::string> patterns;
+    std::vector<llama_token> tokens;
+    for (const auto & trigger : p.grammar_triggers) {
+        if (trigger.type == COMMON_GRAMMAR_TRIGGER_TYPE_TOKEN) {
+            tokens.push_back(trigger.token);
+        } else {
+            patterns.push_back(pattern_of(trigger));
+        }
+    }
+    std::vector<const char *> texts;
+    for (const std::string & pattern : patterns) {
+        texts.push_back(pattern.c_str());
+    }
+    const char * text = p.grammar.grammar.c_str();
+    llama_sampler * out =
+        p.grammar_lazy
+            ? llama_sampler_init_grammar_lazy_patterns(vocab, text, "root", texts.data(),
+                                                       texts.size(), tokens.data(), tokens.size())
+            : llama_sampler_init_grammar(vocab, text, "root");
+    if (out == nullptr) {
+        throw std::runtime_error("the grammar cannot be used");
+    }
+    for (llama_token id : prefill) {
+        llama_sampler_accept(out, id);
+    }
+    return out;
 }
 
 common_params_sampling convert(const nr_model * model, const nr_sampler_params & p) {
@@ -240,24 +286,47 @@ void check_left(const nr_sampler * s) {
 // too early.
 void accept(nr_sampler * s, llama_token id, bool generated) {
     check_left(s);
-    s->left = true; // unless the next line returns
-    common_sampler_accept(s->chain, id, generated && !llama_vocab_is_eog(s->model->vocab, id));
+    s->left = true; // unless the next lines return
+    const bool output = generated && !llama_vocab_is_eog(s->model->vocab, id);
+    if (s->grammar != nullptr && output) {
+        llama_sampler_accept(s->grammar, id);
+    }
+    common_sampler_accept(s->chain, id, output);
     s->left = false;
     if (s->brief) {
         s->shortlist.accept(id);
     }
 }
 
-// run lets the chain choose, and returns what it chose from.
+// fits says whether a grammar allows what was chosen, if anything was.
+bool fits(llama_sampler * grammar, const llama_token_data_array & list) {
+    if (list.selected < 0) {
+        return true;
+    }
+    llama_token_data one = {list.data[list.selected].id, 1.0f, 0.0f};
+    llama_token_data_array only = {&one, 1, -1, false};
+    llama_sampler_apply(grammar, &only);
+    return one.logit != -INFINITY;
+}
+
+// run lets the chain choose, as upstream's sampler does: with the grammar only when what it chose
+// without does not fit. It returns what it chose from.
 llama_token_data_array run(nr_sampler * s, nr_context * ctx, int32_t place, float * logits) {
     if (!s->brief) {
         common_sampler_sample(s->chain, ctx->ctx, place);
         return *common_sampler_get_candidates(s->chain, false);
     }
+    llama_sampler * chain = common_sampler_get(s->chain);
     llama_token_data_array list = s->shortlist.collect(logits);
     if (list.size > 0) {
-        llama_sampler_apply(common_sampler_get(s->chain), &list);
+        llama_sampler_apply(chain, &list);
     }
+    if (s->grammar == nullptr || fits(s->grammar, list)) {
+        return list;
+    }
+    list = s->shortlist.all(logits);
+    llama_sampler_apply(s->grammar, &list);
+    llama_sampler_apply(chain, &list);
     return list;
 }
 
@@ -292,23 +361,27 @@ nr_sampler * nr_sampler_new(const nr_model * model, const nr_sampler_params * pa
         nr_sampler s = {};
         s.model = model;
         s.greedy = !params->whole && plain(p) && suppressible(model, p, s.suppressed);
-        if (!s.greedy || sorts(p)) {
-            s.brief = !params->whole && s.shortlist.set(p, model->vocab, model->n_vocab);
-            s.chain = common_sampler_init(model->model, p);
-        }
         s.kept.reserve(s.suppressed.size());
-        auto * out = new (std::nothrow) nr_sampler(std::move(s));
-        if (out == nullptr) {
-            common_sampler_free(s.chain);
-            throw std::bad_alloc();
+        const bool chained = !s.greedy || sorts(p);
+        s.brief = chained && !params->whole && s.shortlist.set(p, model->vocab, model->n_vocab);
+        std::unique_ptr<nr_sampler, void (*)(nr_sampler *)> out(new nr_sampler(std::move(s)),
+                                                                nr_sampler_free);
+        if (out->brief && !p.grammar.empty()) {
+            out->grammar = make_grammar(model->vocab, p, prefill_of(model->vocab, *params));
+            p.grammar = common_grammar();
+            p.grammar_triggers.clear();
         }
-        return out;
+        if (chained) {
+            out->chain = common_sampler_init(model->model, p);
+        }
+        return out.release();
     });
 }
 
 void nr_sampler_free(nr_sampler * sampler) {
     if (sampler != nullptr) {
         common_sampler_free(sampler->chain);
+        llama_sampler_free(sampler->grammar);
         delete sampler;
     }
 }

@@ -39,7 +39,7 @@ size_t top_of(const common_params_sampling & p) {
 bool nr_shortlist::set(const common_params_sampling & p, const llama_vocab * vocab,
                        int32_t n_vocab) {
     n_vocab_ = n_vocab;
-    if (p.mirostat != 0 || p.top_n_sigma > 0.0f || !p.grammar.grammar.empty()) {
+    if (p.mirostat != 0 || p.top_n_sigma > 0.0f) {
         return false;
     }
     top_ = top_of(p);
@@ -129,6 +129,14 @@ llama_token_data_array nr_shortlist::collect(float * logits) {
     auto before = [](const llama_token_data & c, llama_token id) { return c.id < id; };
     for (llama_token id : touched_) {
         std::lower_bound(list_.begin(), list_.end(), id, before)->logit = logits[id];
+    }
+    return {list_.data(), list_.size(), -1, false};
+}
+
+llama_token_data_array nr_shortlist::all(const float * logits) {
+    list_.clear();
+    for (int32_t i = 0; i < n_vocab_; i++) {
+        add(logits, i);
     }
     return {list_.data(), list_.size(), -1, false};
 }

@@ -22,6 +22,7 @@ public:
     void accept(llama_token id); // before a penalty looks back at it
     // The candidates of these logits; they are changed meanwhile and put back.
     llama_token_data_array collect(float * logits);
+    llama_token_data_array all(const float * logits); // every token
 
 private:
     bool set_touched(const common_params_sampling & p, const llama_vocab * vocab);
