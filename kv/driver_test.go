@@ -3,6 +3,7 @@ package kv_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/norion/norion/kv"
@@ -39,8 +40,10 @@ func newDriver(cfg kv.Config, choose func(int) int) (*driver, error) {
 		cfg: cfg, c: c, m: m, choose: choose, rest: map[kv.Seq][]kv.Token{},
 		parked: map[kv.BlobID][]kv.Token{}, prompt: 60, counts: map[string]int{},
 		keys: []kv.Key{
-			{Model: "m"}, {Model: "m", Salt: "a", PublicTokens: 40},
-			{Model: "m", Salt: "b", PublicTokens: 40}, {Model: "m", Scope: "s"},
+			{Model: "m"},
+			{Model: "m", Salt: "a", PublicTokens: 40},
+			{Model: "m", Salt: "b", PublicTokens: 40},
+			{Model: "m", Scope: "s"},
 		},
 	}
 	return d, err
@@ -299,34 +302,29 @@ func (d *driver) park() error {
 }
 
 func (d *driver) resume() error {
-	for _, id := range slices.Sorted(func(yield func(kv.BlobID) bool) {
-		for id := range d.parked {
-			if !yield(id) {
-				return
-			}
-		}
-	}) {
-		if d.choose(3) == 0 {
-			d.c.Release(id)
-			delete(d.parked, id)
-			return d.do(d.c.Tidy())
-		}
-		a, err := d.c.Resume(id)
-		switch {
-		case errors.Is(err, kv.ErrNoRoom):
-			return nil
-		case errors.Is(err, kv.ErrUnknown):
-			delete(d.parked, id)
-			return nil
-		case err != nil:
-			return fmt.Errorf("resume: %w", err)
-		}
-		d.counts["resume"]++
-		d.rest[a.Seq] = d.parked[id]
-		delete(d.parked, id)
-		return d.do(a.Ops)
+	if len(d.parked) == 0 {
+		return nil
 	}
-	return nil
+	id := slices.Min(slices.Collect(maps.Keys(d.parked)))
+	if d.choose(3) == 0 {
+		d.c.Release(id)
+		delete(d.parked, id)
+		return d.do(d.c.Tidy())
+	}
+	a, err := d.c.Resume(id)
+	switch {
+	case errors.Is(err, kv.ErrNoRoom):
+		return nil
+	case errors.Is(err, kv.ErrUnknown):
+		delete(d.parked, id)
+		return nil
+	case err != nil:
+		return fmt.Errorf("resume: %w", err)
+	}
+	d.counts["resume"]++
+	d.rest[a.Seq] = d.parked[id]
+	delete(d.parked, id)
+	return d.do(a.Ops)
 }
 
 // saved does one of the things that concern saved state.

@@ -2,6 +2,7 @@ package kv_test
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/norion/norion/kv"
 )
@@ -15,7 +16,7 @@ func Example() {
 	}
 	system := []kv.Token{1, 2, 3, 4}
 	for _, user := range [][]kv.Token{{10, 11}, {20, 21, 22}} {
-		prompt := append(system[:4:4], user...)
+		prompt := slices.Concat(system, user)
 		a, err := cache.Begin(kv.Request{Tokens: prompt, Limit: 100, System: len(system)})
 		if err != nil {
 			fmt.Println(err)

@@ -5,7 +5,8 @@ type Request struct {
 	Key    Key
 	Tokens []Token // the prompt, 1 or more; it is not kept
 	// Limit is the cells to promise the sequence: prompt and expected answer. Reserve may go
-	// beyond it as long as there is room. 0 means the prompt alone.
+	// beyond it as long as there is room. 0 means the prompt alone. With an Evictor it is the most
+	// that the sequence ever has, and 0 means all that there is.
 	Limit  int
 	System int // how many tokens at the start are the system prompt
 	// Marks are lengths of the prompt at which others may branch off, such as the ends of
@@ -19,10 +20,10 @@ type Request struct {
 // Tokens[Reused:], Append after each chunk.
 type Admission struct {
 	Seq    Seq
-	Reused int   // prompt tokens that need not be computed; always less than all
-	Moved  int   // how many of Reused were moved to a new place: approximate
-	Source Place // where Reused came from, Nowhere if it is 0
-	Blob   BlobID
+	Reused int    // prompt tokens that need not be computed; always less than all
+	Moved  int    // how many of Reused were moved to a new place: approximate
+	Source Place  // where Reused came from, Nowhere if it is 0
+	Blob   BlobID // of RAM and Disk
 	Ops    []Op
 }
 

@@ -49,13 +49,17 @@ func worlds() map[string]kv.Config {
 // roll chooses a policy, right or wrong.
 func roll(choose func(int) int, shifts bool) kv.Policy {
 	policies := []kv.Policy{
-		{}, {Evict: kv.Refuse{}}, {NoReuse: true},
+		{},
+		{Evict: kv.Refuse{}},
+		{NoReuse: true},
 		{Evict: kv.SinkWindow{Sinks: 4, Window: 40, Block: 8}},
 		{Evict: kv.SinkWindow{Window: 60}},
-		{Evict: kv.KeepSystem{}}, {Evict: kv.MiddleOut{Block: 5}},
+		{Evict: kv.KeepSystem{}},
+		{Evict: kv.MiddleOut{Block: 5}},
 		{Reuse: kv.ChunkReuse{MinTokens: 6}},
 		{Evict: kv.KeepSystem{Block: 9}, Reuse: kv.ChunkReuse{MinTokens: 3}},
-		{Evict: wild{choose}}, {Reuse: wild{choose}},
+		{Evict: wild{choose}},
+		{Reuse: wild{choose}},
 	}
 	p := policies[choose(len(policies))]
 	p.Recompute = p.Evict != nil && p.Evict != kv.Evictor(kv.Refuse{}) && !shifts
@@ -127,12 +131,16 @@ func TestCacheModel(t *testing.T) {
 	}
 }
 
-// TestCacheLong does 10^6 operations, half of them with faults and policies.
+// TestCacheLong does 10^6 operations, half of them with faults and policies; a tenth of that under
+// the race detector, which there is nothing to find for.
 func TestCacheLong(t *testing.T) {
 	t.Parallel()
 	steps := 1_000_000
-	if testing.Short() {
+	switch {
+	case testing.Short():
 		steps = 10_000
+	case raceEnabled:
+		steps = 100_000
 	}
 	all := worlds()
 	for name, cfg := range all {

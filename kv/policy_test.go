@@ -80,7 +80,8 @@ func TestBuiltinAnswers(t *testing.T) {
 		sinks := rapid.IntRange(0, 20).Draw(t, "sinks")
 		for _, e := range []kv.Evictor{
 			kv.SinkWindow{Sinks: sinks, Window: 50, Block: block},
-			kv.KeepSystem{Block: block}, kv.MiddleOut{Block: block},
+			kv.KeepSystem{Block: block},
+			kv.MiddleOut{Block: block},
 		} {
 			spans, err := e.Evict(v)
 			if err != nil {
@@ -272,7 +273,7 @@ func TestChunkReuse(t *testing.T) {
 	t.Parallel()
 	policy := kv.Policy{Reuse: kv.ChunkReuse{MinTokens: 16}}
 	head, a, b, c := seqOf(1, 50), seqOf(2, 40), seqOf(3, 60), seqOf(4, 30)
-	join := func(parts ...[]kv.Token) []kv.Token { return slices.Concat(parts...) }
+	join := slices.Concat[[]kv.Token]
 	for name, x := range map[string]struct {
 		held, prompt []kv.Token
 		moved        int

@@ -65,9 +65,16 @@ func TestTreeSalt(t *testing.T) {
 		key  kv.Key
 		want int
 	}{
-		{key("a", 3), 6}, {key("b", 3), 3}, {key("b", 2), 2}, {key("b", 9), 3}, {key("", 0), 3},
-		{key("b", 0), 0}, {key("a", 2), 2}, {kv.Key{Model: "n"}, 0},
-		{kv.Key{Model: "m", Scope: "s"}, 0}, {kv.Key{Model: "m", Adapters: "x"}, 0},
+		{key("a", 3), 6},
+		{key("b", 3), 3},
+		{key("b", 2), 2},
+		{key("b", 9), 3},
+		{key("", 0), 3},
+		{key("b", 0), 0},
+		{key("a", 2), 2},
+		{kv.Key{Model: "n"}, 0},
+		{kv.Key{Model: "m", Scope: "s"}, 0},
+		{kv.Key{Model: "m", Adapters: "x"}, 0},
 	} {
 		require.Equal(t, c.want, tree.Lookup(c.key, path).Tokens, "%+v", c.key)
 	}

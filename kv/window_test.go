@@ -146,7 +146,7 @@ func TestCheckpointPlaces(t *testing.T) {
 	require.Equal(t, []int{77, 200, 300, 400, 499}, places(r))
 	require.Equal(t, 5, e.c.Stats().RAM.Checkpoints)
 	require.Empty(t, places(r), "the last one is there")
-	r.Tokens = append(text[:350:350], 1, 2, 3)
+	r.Tokens = slices.Concat(text[:350], []kv.Token{1, 2, 3})
 	require.Equal(t, []int{352}, places(r))
 	require.Equal(t, 6, e.c.Stats().RAM.Checkpoints)
 
