@@ -42,6 +42,26 @@ var allocating = []func(m *llama.Model, c *llama.Context, args []string) error{
 		s, err := m.NewSampler(p)
 		return closing(s, err)
 	},
+	func(m *llama.Model, _ *llama.Context, _ []string) error {
+		p := random(1)
+		p.TopK, p.PenaltyPresence = 5, 1
+		p.Grammar.Text = `root ::= "a" [a-z]*`
+		s, err := m.NewSampler(p)
+		return closing(s, err)
+	},
+	func(m *llama.Model, _ *llama.Context, _ []string) error {
+		p := random(1)
+		p.TopK = 5
+		p.Grammar = llama.Grammar{Text: `root ::= [a-z]*`, Lazy: true, Triggers: []llama.Trigger{
+			{Type: llama.TriggerWord, Value: "a"}, {Type: llama.TriggerToken, Token: 5},
+		}}
+		s, err := m.NewSampler(p)
+		return closing(s, err)
+	},
+	func(*llama.Model, *llama.Context, []string) error {
+		d, err := llama.NewDrafter(llama.DrafterParams{})
+		return closing(d, err)
+	},
 	func(m *llama.Model, _ *llama.Context, args []string) error {
 		l, err := m.LoadLora(args[1])
 		return closing(l, err)

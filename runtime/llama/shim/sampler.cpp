@@ -138,18 +138,19 @@ llama_sampler * make_grammar(const llama_vocab * vocab, const common_params_samp
         texts.push_back(pattern.c_str());
     }
     const char * text = p.grammar.grammar.c_str();
-    llama_sampler * out =
+    std::unique_ptr<llama_sampler, void (*)(llama_sampler *)> out(
         p.grammar_lazy
             ? llama_sampler_init_grammar_lazy_patterns(vocab, text, "root", texts.data(),
                                                        texts.size(), tokens.data(), tokens.size())
-            : llama_sampler_init_grammar(vocab, text, "root");
+            : llama_sampler_init_grammar(vocab, text, "root"),
+        llama_sampler_free);
     if (out == nullptr) {
         throw std::runtime_error("the grammar cannot be used");
     }
     for (llama_token id : prefill) {
-        llama_sampler_accept(out, id);
+        llama_sampler_accept(out.get(), id);
     }
-    return out;
+    return out.release();
 }
 
 common_params_sampling convert(const nr_model * model, const nr_sampler_params & p) {
