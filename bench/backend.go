@@ -15,15 +15,20 @@ type EngineWish struct {
 	Threads   int
 	Longest   int    // tokens of the longest request, prompt and answer
 	Sequences int    // requests at once
-	Cells     int    // tokens of all requests that run at once, nothing shared
-	Dir       string // where state that survives a restart may be kept
+	Cells     int    // tokens of all requests, when what is equal is kept once
+	Shared    bool   // one buffer for all sequences, not a stream for each
+	Dir       string // where state that survives a restart is kept, "" for none
 }
+
+// parkedBytes is what an engine may keep in memory beside its cells.
+const parkedBytes = 4 << 30
 
 // OpenEngine opens norion's engine in this process.
 func OpenEngine(ctx context.Context, w EngineWish) (infer.Backend, error) {
 	return engine.Open(ctx, engine.Options{
 		Paths: []string{w.Path}, Threads: w.Threads, ContextTokens: w.Longest,
-		QueueMax: max(64, w.Sequences),
+		QueueMax: UsersMax, Sequences: w.Sequences, Shared: w.Shared, Cells: w.Cells,
+		RAM: parkedBytes, CacheDir: w.Dir,
 	})
 }
 
@@ -62,13 +67,9 @@ func (b *backend) Tokenize(ctx context.Context, text string) ([]infer.TokenID, e
 
 // Ask asks for log-probabilities where the answer is kept, since they name its tokens.
 func (b *backend) Ask(ctx context.Context, q question, came func(int)) (r reply, err error) {
-	policy, err := policyOf(q.Endless)
-	if err != nil {
-		return r, err
-	}
 	for chunk, err := range b.b.Generate(ctx, infer.Request{
 		Tokens: q.Tokens, MaxTokens: q.Answer, IgnoreEOS: true, SpecialText: true, Logprobs: q.Keep,
-		KV: policy,
+		KV: q.policy(),
 	}) {
 		if err != nil {
 			return r, err
@@ -83,18 +84,17 @@ func (b *backend) Ask(ctx context.Context, q question, came func(int)) (r reply,
 				return r, &Error{Op: "measure", Kind: ErrOutput, Field: string(SideNorion),
 					Err: fmt.Errorf("%d prompt tokens, not %d", u.PromptTokens, len(q.Tokens))}
 			}
-			r.Cached = &u.Cached
-			r.Computed = u.PromptTokens - u.Cached.Live - u.Cached.RAM - u.Cached.Disk
+			r.Cached, r.Computed = &u.Cached, u.Computed
 		}
 	}
 	return r, nil
 }
 
-// policyOf is the request's policy for a stream without an end.
-func policyOf(k *Sinks) (infer.KVPolicy, error) {
-	if k == nil {
-		return infer.KVPolicy{}, nil
+// policy is what an engine is asked to do with the request's cells.
+func (q *question) policy() infer.KVPolicy {
+	p := infer.KVPolicy{ReuseChunks: q.Chunks}
+	if k := q.Endless; k != nil {
+		p.Evict, p.Sinks, p.Window, p.Block = "sink-window", k.Sinks, k.Window, k.Block
 	}
-	return infer.KVPolicy{}, &infer.Error{Op: "measure", Kind: infer.KindUnsupported,
-		Field: "KV", Err: fmt.Errorf("requests cannot ask for %d sinks yet", k.Sinks)}
+	return p
 }

@@ -68,6 +68,11 @@ type fakeBackend struct {
 // openFake opens a backend whose cache is kept in wish.Dir.
 func openFake(_ context.Context, wish bench.EngineWish) (infer.Backend, error) {
 	b := &fakeBackend{cache: &fakeCache{}, path: filepath.Join(wish.Dir, "cache")}
+	if wish.Dir == "" {
+		b.path = ""
+	} else if err := os.MkdirAll(wish.Dir, 0o700); err != nil {
+		return nil, err
+	}
 	if data, err := os.ReadFile(b.path); err == nil {
 		return b, json.Unmarshal(data, &b.cache.known)
 	}
@@ -101,7 +106,8 @@ func (b *fakeBackend) Generate(ctx context.Context, r infer.Request) iter.Seq2[i
 		}
 		yield(infer.Chunk{Final: &infer.Final{Usage: infer.Usage{
 			PromptTokens: len(r.Tokens), CompletionTokens: len(answer),
-			Cached: infer.Cached{Live: cached},
+			Computed: len(r.Tokens) - cached,
+			Cached:   infer.Cached{Live: cached},
 		}}}, nil)
 	}
 }
@@ -129,7 +135,7 @@ func (b *fakeBackend) Close() error {
 		b.ended()
 	}
 	data, err := json.Marshal(b.cache.known)
-	if err != nil {
+	if err != nil || b.path == "" {
 		return err
 	}
 	return os.WriteFile(b.path, data, 0o600)

@@ -167,6 +167,7 @@ type plot struct {
 	Width, Height  int
 	Series         []series
 	YMost, XMost   string
+	YLeast         string // at the bottom, where the axis is logarithmic
 	Bottom, Margin int
 }
 
@@ -215,11 +216,19 @@ func (r *Report) plots(subject string) []plot {
 	return out
 }
 
-// draw scales points to a plot. Both axes begin at 0.
+// draw scales points to a plot. Both axes begin at 0, but for dots, whose values are drawn on a
+// logarithmic axis.
 func draw(title, x, y string, bySide map[Side][]point, line bool) plot {
 	p := plot{
 		Title: title, X: x, Y: y, Width: plotWidth, Height: plotHeight, Margin: plotMargin,
 		Bottom: plotHeight - plotMargin/2,
+	}
+	const least = 0.1
+	scale := func(y float64) float64 {
+		if line {
+			return y
+		}
+		return math.Log10(max(y, least) / least)
 	}
 	var xMost, yMost float64
 	for _, points := range bySide {
@@ -227,14 +236,17 @@ func draw(title, x, y string, bySide map[Side][]point, line bool) plot {
 			xMost, yMost = max(xMost, v.x), max(yMost, v.y)
 		}
 	}
-	if xMost == 0 || yMost == 0 {
+	if xMost == 0 || scale(yMost) == 0 {
 		return p
+	}
+	if !line {
+		p.YLeast = short(least)
 	}
 	for _, side := range allSides {
 		var b strings.Builder
 		for i, v := range bySide[side] {
 			px := plotMargin + v.x/xMost*(plotWidth-plotMargin-8)
-			py := float64(p.Bottom) - v.y/yMost*float64(p.Bottom-8)
+			py := float64(p.Bottom) - scale(v.y)/scale(yMost)*float64(p.Bottom-8)
 			switch {
 			case line && i > 0:
 				fmt.Fprintf(&b, "L%.1f %.1f", px, py)

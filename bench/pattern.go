@@ -31,11 +31,13 @@ type Stage struct {
 type Pattern struct {
 	Name   string
 	Stages []Stage
-	// Moved says that text comes back after other text than before: what is reused there was
-	// computed in another context, so that it is an approximation.
-	Moved bool
+	// Chunks lets runs of at least so many tokens be reused at another place than before. They were
+	// computed behind other tokens, so that it is an approximation; 0 allows exact prefixes only.
+	Chunks int
 	// Crowded leaves room for one conversation only, so that the others are put aside.
 	Crowded bool
+	// Outlives says that what was computed is to be kept over a restart.
+	Outlives bool
 }
 
 // Sizes are the lengths in tokens, and the counts, that patterns are built from.
@@ -117,6 +119,9 @@ func (s *Sizes) Args() []string {
 	}
 }
 
+// chunkMin is the shortest run of tokens that is worth moving, for norion and llama-server alike.
+const chunkMin = 16
+
 // Seeds of texts: each use has a range of its own.
 const (
 	seedSystem = 1
@@ -132,7 +137,12 @@ func (s Sizes) Patterns() []Pattern {
 	for _, n := range s.Users {
 		out = append(out, s.fanOut(n))
 	}
-	return append(out, s.branch(), s.agent(), s.documents(), s.restart(), s.parked())
+	out = append(out, s.branch(), s.agent(), s.documents(), s.restart(), s.parked())
+	for _, p := range []Pattern{s.agent(), s.documents()} {
+		p.Name, p.Chunks = p.Name+"-approximate", chunkMin
+		out = append(out, p)
+	}
+	return out
 }
 
 func text(seed, tokens int) Span      { return Span{Seed: seed, Tokens: tokens} }
@@ -187,7 +197,7 @@ func (s Sizes) branch() Pattern {
 // agent is a loop of steps, each with a long result that is cut to a quarter two steps later: what
 // comes after the cut moves.
 func (s Sizes) agent() Pattern {
-	p := Pattern{Name: "agent-edited-history", Moved: true}
+	p := Pattern{Name: "agent-edited-history"}
 	for i := range s.Turns {
 		prompt := []Span{s.system()}
 		for j := range i {
@@ -205,7 +215,7 @@ func (s Sizes) agent() Pattern {
 
 // documents asks questions about four chunks that come in another order each time.
 func (s Sizes) documents() Pattern {
-	p := Pattern{Name: "documents-moved", Moved: true}
+	p := Pattern{Name: "documents-moved"}
 	chunk := max(1, s.System/4)
 	for i, order := range [][]int{{0, 1, 2, 3}, {0, 2, 1, 3}, {3, 0, 1, 2}, {1, 2, 3, 0}} {
 		prompt := []Span{text(seedSystem, s.Turn)}
@@ -223,7 +233,7 @@ func (s Sizes) restart() Pattern {
 	first := []Span{s.system(), s.turn(0)}
 	second := join(first, answer("cold"), s.turn(1))
 	third := join(second, answer("live"), s.turn(2))
-	return Pattern{Name: "restart", Stages: []Stage{
+	return Pattern{Name: "restart", Outlives: true, Stages: []Stage{
 		one(Ask{"cold", first, s.Answer}),
 		one(Ask{"live", second, s.Answer}),
 		{Restart: true, Asks: []Ask{{"restored", third, s.Answer}}},
@@ -254,6 +264,23 @@ func (p *Pattern) AtOnce() int {
 		n = max(n, len(s.Asks))
 	}
 	return n
+}
+
+// distinct is how many tokens the pattern has when all that is equal is counted once.
+func (p *Pattern) distinct() int {
+	texts, sum := map[int]int{}, 0
+	for _, stage := range p.Stages {
+		for _, a := range stage.Asks {
+			sum += a.Answer
+			for _, s := range a.Prompt {
+				texts[s.Seed] = max(texts[s.Seed], s.Tokens)
+			}
+		}
+	}
+	for _, n := range texts {
+		sum += n
+	}
+	return sum
 }
 
 // most is the most tokens that any n requests of one stage need together, nothing shared.

@@ -32,6 +32,7 @@ type question struct {
 	Tokens []infer.TokenID
 	Answer int
 	Keep   bool // the tokens of the answer are wanted
+	Chunks int  // tokens of a run that may be reused at another place; 0 allows none
 	// Endless lets the answer outgrow the context: what of it is kept. nil refuses.
 	Endless *Sinks
 }
@@ -86,6 +87,7 @@ type player struct {
 	known   [][]infer.TokenID
 	zero    time.Time
 	work    []byte // of scripted tokens
+	chunks  int
 	ideal   int
 }
 
@@ -94,7 +96,7 @@ type player struct {
 func play(ctx context.Context, rt runtimeUnderTest, p Pattern) (Run, error) {
 	pl := &player{
 		rt: rt, texts: corpus{rt, map[int][]infer.TokenID{}}, kept: map[string]bool{},
-		answers: map[string][]infer.TokenID{},
+		answers: map[string][]infer.TokenID{}, chunks: p.Chunks,
 	}
 	if err := pl.prepare(ctx, p); err != nil {
 		return Run{}, err
@@ -173,7 +175,8 @@ func (pl *player) stage(ctx context.Context, stage Stage) ([]Sample, error) {
 		if err != nil {
 			return nil, err
 		}
-		questions[i] = question{Tokens: tokens, Answer: a.Answer, Keep: pl.kept[a.Name]}
+		questions[i] = question{Tokens: tokens, Answer: a.Answer, Keep: pl.kept[a.Name],
+			Chunks: pl.chunks}
 		pl.ideal += pl.fresh(tokens)
 		pl.known = append(pl.known, tokens)
 	}

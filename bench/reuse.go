@@ -17,6 +17,9 @@ var (
 	barParked     = Bar{Limit: 0.2, AtMost: true}     // per cent
 )
 
+// sequencesMost is how many requests an engine runs at once where more come.
+const sequencesMost = 16
+
 // PickPatterns keeps the named patterns; no names keep all. Errors: ErrFlag.
 func PickPatterns(all []Pattern, names []string) ([]Pattern, error) {
 	if len(names) == 0 {
@@ -63,20 +66,22 @@ func room(tokens int) int { return (tokens + contextBlock - 1) / contextBlock * 
 
 // reuse is one pattern: its sides, and what is claimed.
 func (g *game) reuse(p Pattern, sizes Sizes) subject {
-	longest, cells := room(p.Longest()), room(p.most(p.AtOnce()))
+	longest, cells := room(p.Longest()), room(p.distinct())
 	if !p.Crowded {
 		// Text that comes back in another order is another conversation to a prefix cache.
 		cells = max(cells, 2*longest)
 	}
 	s := scene{
 		subject: g.label(p.Name),
-		wish:    EngineWish{Longest: longest, Sequences: p.AtOnce(), Cells: cells},
-		best:    p.bestFlags(longest, cells), keep: p.Name == "restart",
+		wish: EngineWish{
+			Longest: longest, Sequences: min(p.AtOnce(), sequencesMost), Cells: cells,
+		},
+		best: p.bestFlags(longest, cells), keep: p.Outlives,
 		args: append(sizes.Args(), "--pattern", p.Name),
 		act:  func(ctx context.Context, rt runtimeUnderTest) (Run, error) { return play(ctx, rt, p) },
 	}
 	out := subject{name: s.subject, turns: g.turns(s)}
-	if !p.Moved {
+	if p.Chunks == 0 {
 		out.alone = append(out.alone, held{MeasureExcess, SideNorion, barExcess})
 	}
 	switch p.Name {
@@ -94,9 +99,6 @@ func (g *game) reuse(p Pattern, sizes Sizes) subject {
 		if fan && side == SidePeerDefault {
 			computed, ttft = barFanOut, barFanOutTTFT
 		}
-		if p.Moved {
-			computed = Bar{}
-		}
 		out.claims = append(out.claims,
 			wanted{MeasureComputed, side, computed}, wanted{MeasureFirst50, side, ttft},
 			wanted{MeasureFirst95, side, Bar{}}, wanted{MeasurePlay, side, Bar{}},
@@ -109,15 +111,15 @@ func (g *game) reuse(p Pattern, sizes Sizes) subject {
 // conversation that goes on at the same time and no more, since a slot's prefix is not shared with
 // another; the moved chunks of --cache-reuse where text moves.
 func (p *Pattern) bestFlags(longest, cells int) []string {
-	slots, context := min(p.AtOnce(), 4), cells
+	slots, context := min(p.AtOnce(), 4), max(cells, room(p.most(min(p.AtOnce(), 4))))
 	if strings.HasPrefix(p.Name, "fan-out") {
 		slots, context = 1, longest
 	}
 	flags := []string{
 		"-lm", "none", "-fit", "off", "-kvu", "-np", strconv.Itoa(slots), "-c", strconv.Itoa(context),
 	}
-	if p.Moved {
-		flags = append(flags, "--cache-reuse", "16")
+	if p.Chunks > 0 {
+		flags = append(flags, "--cache-reuse", strconv.Itoa(p.Chunks))
 	}
 	return flags
 }

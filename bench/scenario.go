@@ -24,6 +24,8 @@ type Scenario struct {
 	Server  Program // llama-server of the same build; no Path leaves peers out
 	// PeerFlags replace the flags that are best for llama-server by what was measured.
 	PeerFlags []string
+	// Shared lets norion's sequences lie in one buffer; else each has a stream of its own.
+	Shared bool
 	// Open opens the engine in this process. Default: OpenEngine.
 	Open func(ctx context.Context, w EngineWish) (infer.Backend, error)
 }
@@ -86,7 +88,7 @@ type scene struct {
 	subject string
 	wish    EngineWish
 	best    []string // llama-server's best flags, without model and threads
-	keep    bool     // with its best flags, its slots are saved before a restart
+	keep    bool     // what was computed is kept over a restart, by the peer with its best flags
 	args    []string
 	act     act
 }
@@ -102,7 +104,7 @@ func (g *game) turns(s scene) []turn {
 	norion := g.Norion
 	norion.Side = SideNorion
 	args := slices.Concat([]string{"bench", g.name, "-m", s.wish.Path, "-t", strconv.Itoa(g.Threads),
-		"--rounds", "1", "--json"}, s.args)
+		"--rounds", "1", "--json", "--shared=" + strconv.FormatBool(g.Shared)}, s.args)
 	common := []string{"-m", s.wish.Path, "-t", strconv.Itoa(g.Threads)}
 	best := g.Server
 	best.Side, best.Args = SidePeer, slices.Concat(best.Args, common, s.best)
@@ -120,12 +122,15 @@ func (g *game) turns(s scene) []turn {
 
 // inProcess opens an engine for one turn.
 func (g *game) inProcess(ctx context.Context, s scene) (run Run, err error) {
-	dir, err := os.MkdirTemp("", "norion-bench-")
-	if err != nil {
-		return run, err
+	if s.keep {
+		dir, err := os.MkdirTemp("", "norion-bench-")
+		if err != nil {
+			return run, err
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+		s.wish.Dir = filepath.Join(dir, "cache")
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	s.wish.Dir = dir
+	s.wish.Shared = g.Shared
 	b, err := openBackend(ctx, func(ctx context.Context) (infer.Backend, error) {
 		return g.Open(ctx, s.wish)
 	})
@@ -176,6 +181,7 @@ func (g *game) readChild(run *Run, out []byte, s scene) error {
 			Err: fmt.Errorf("a report of %q with %d runs", clip(r.Name), len(r.Runs))}
 	}
 	use := run.Use
+	use.FirstByteNs = 0 // of the report
 	*run = r.Runs[0]
 	run.Use = use
 	return g.sameWork(s.subject, *run)

@@ -19,6 +19,7 @@ type scenarioFlags struct {
 	rounds    int
 	peer      bool
 	peerFlags string
+	shared    bool
 	quick     bool
 	json      bool
 	html      string
@@ -32,6 +33,7 @@ func (f *scenarioFlags) register(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.peer, "peer", false, "run llama-server of the same build in turns")
 	fs.StringVar(&f.peerFlags, "peer-flags", "",
 		"`FLAGS` of llama-server in place of those that were found best")
+	fs.BoolVar(&f.shared, "shared", false, "norion's sequences in one buffer, not in streams")
 	fs.BoolVar(&f.quick, "quick", false, "a look: small prompts, few rounds")
 	fs.BoolVar(&f.json, "json", false, "the report as JSON, all samples in it")
 	fs.StringVar(&f.html, "html", "", "write the report as a page with plots to `FILE`")
@@ -47,7 +49,7 @@ func (a *app) benchScenario(ctx context.Context, f *scenarioFlags, args []string
 ) error {
 	s := bench.Scenario{
 		Method: a.benchMethod(f.rounds, f.quick, f.progress, args), Model: f.model,
-		Threads: f.threads,
+		Threads: f.threads, Shared: f.shared,
 	}
 	if f.peerFlags != "" {
 		s.PeerFlags = strings.Fields(f.peerFlags)
