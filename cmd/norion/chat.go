@@ -53,7 +53,10 @@ func (a *app) chat(ctx context.Context, f *chatFlags, fs *pflag.FlagSet, ref str
 	if err != nil {
 		return err
 	}
-	o, err := f.options(a)
+	o, err := f.modelFlags.options(a)
+	if err == nil {
+		err = f.kvFlags.options(a, &o)
+	}
 	if err != nil {
 		return err
 	}
@@ -63,6 +66,10 @@ func (a *app) chat(ctx context.Context, f *chatFlags, fs *pflag.FlagSet, ref str
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
 	if err := needChat(b); err != nil {
+		return err
+	}
+	f.contextTokens = b.Info().ContextTokens
+	if r.KV, err = f.policy(); err != nil {
 		return err
 	}
 	set := settings{f: f, fs: fs}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/norion/norion/bench"
 	"github.com/norion/norion/cmd/norion/chat"
+	"github.com/norion/norion/kv/snapshot"
 	"github.com/norion/norion/runtime/gguf"
 	"github.com/norion/norion/runtime/infer"
 	"github.com/norion/norion/runtime/llama"
@@ -111,6 +112,8 @@ func (a *app) report(err error, args []string) int {
 		kind = string(e.Kind)
 	} else if e, ok := errors.AsType[*gguf.Error](err); ok {
 		kind, field = e.Kind.Error(), e.Field
+	} else if e, ok := errors.AsType[*snapshot.Error](err); ok {
+		kind, field = string(e.Kind), e.Field
 	} else if code == exitUsage {
 		kind = "usage"
 		if e, ok := errors.AsType[*usageError](err); ok {
@@ -161,6 +164,10 @@ func hintOf(err error) string {
 			return e.Hint
 		}
 	case *llama.Error:
+		if e.Hint != "" {
+			return e.Hint
+		}
+	case *snapshot.Error:
 		if e.Hint != "" {
 			return e.Hint
 		}

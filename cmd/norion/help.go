@@ -22,8 +22,9 @@ var topics = []topic{
 
 const environmentText = `Variables of the environment:
 
-NORION_HOME      where models are kept (default: the user's data directory, as XDG says)
-NORION_<FLAG>    a default for a flag of the groups "model", "sampling" and "constraint":
+NORION_HOME      where models and prefixes are kept (default: the user's data directory and,
+                 for prefixes, the cache directory, as XDG says)
+NORION_<FLAG>    a default for a flag of the groups "model", "sampling", "constraint" and "cache":
                  NORION_THREADS=4, NORION_CTX=8192, NORION_KV_TYPE=q8_0, NORION_TEMP=0.
                  A flag on the command line comes first.
 NORION_PEERS     where norion bench --peer finds llama.cpp's own programs

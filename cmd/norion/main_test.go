@@ -41,7 +41,7 @@ func TestScripts(t *testing.T) {
 			return writeModels(env.WorkDir)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "interrupt": interrupt, "add": addModel,
+			"exits": exits, "interrupt": interrupt, "add": addModel, "damage": damage,
 		},
 	})
 }
@@ -107,6 +107,26 @@ func findProgram(ts *testscript.TestScript, name string) string {
 	}
 	ts.Fatalf("no program %s", name)
 	return ""
+}
+
+// damage flips a byte of every kept prefix: damage DIRECTORY OFFSET.
+func damage(ts *testscript.TestScript, _ bool, args []string) {
+	names, err := filepath.Glob(filepath.Join(ts.MkAbs(args[0]), "*.kv"))
+	ts.Check(err)
+	at, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	if len(names) == 0 {
+		ts.Fatalf("nothing is kept in %s", args[0])
+	}
+	for _, name := range names {
+		data, err := os.ReadFile(name)
+		ts.Check(err)
+		if at >= len(data) {
+			ts.Fatalf("%s has %d bytes", name, len(data))
+		}
+		data[at] ^= 1
+		ts.Check(os.WriteFile(name, data, 0o600))
+	}
 }
 
 // addModel puts a file into the script's store: add tiny:1 letters.gguf.

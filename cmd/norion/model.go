@@ -156,6 +156,11 @@ func (a *app) load(ctx context.Context, ref string, o engine.Options) (*loaded, 
 	if o.Template == "" {
 		o.Template = m.Template
 	}
+	if o.CacheDir != "" && o.Digest == "" {
+		if o.Digest, err = a.fileDigest(ctx, m.Path); err != nil {
+			return nil, err
+		}
+	}
 	if isTerminal(a.err) {
 		defer fmt.Fprint(a.err, "\r\x1b[K")
 		shown := -1

@@ -109,6 +109,7 @@ func writeStats(w io.Writer, f infer.Final, load time.Duration) {
 	cached := u.Cached.Live + u.Cached.RAM + u.Cached.Disk
 	fmt.Fprintf(w, "prompt       %d tokens, %d of them cached, %.1f tokens/s\n",
 		u.PromptTokens, cached, u.PrefillRate())
+	fmt.Fprintln(w, cacheLine(u))
 	fmt.Fprintf(w, "answer       %d tokens, %.1f tokens/s, ended by %s\n",
 		u.CompletionTokens, u.DecodeRate(), f.Reason)
 	fmt.Fprintf(w, "first token  %s after the request, longest wait %s\n",
@@ -137,6 +138,8 @@ type usageJSON struct {
 	PromptTokens     int          `json:"prompt_tokens"`
 	CompletionTokens int          `json:"completion_tokens"`
 	Cached           infer.Cached `json:"cached"`
+	Computed         int          `json:"computed"`
+	Evicted          int          `json:"evicted"`
 	LoadSeconds      float64      `json:"load_s"`
 	QueueSeconds     float64      `json:"queue_s"`
 	PrefillSeconds   float64      `json:"prefill_s"`
@@ -170,6 +173,7 @@ func (p *printer) json(failed error) error {
 		out.Notes = f.Notes
 		out.Usage = &usageJSON{
 			PromptTokens: u.PromptTokens, CompletionTokens: u.CompletionTokens, Cached: u.Cached,
+			Computed: u.Computed, Evicted: u.Evicted,
 			LoadSeconds: p.b.took.Seconds(), QueueSeconds: t.Queue.Seconds(),
 			PrefillSeconds: t.Prefill.Seconds(), TTFTSeconds: t.TTFT.Seconds(),
 			DecodeSeconds: t.Decode.Seconds(), ITLMaxSeconds: t.ITLMax.Seconds(),

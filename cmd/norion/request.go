@@ -20,6 +20,7 @@ import (
 // requestFlags are the flags that make a request, without its text.
 type requestFlags struct {
 	samplingFlags
+	kvFlags
 	predict         int
 	stop            []string
 	schema, grammar string
@@ -28,11 +29,12 @@ type requestFlags struct {
 }
 
 func (f *requestFlags) register(cmd *cobra.Command) {
-	group(cmd.Flags(), "Sampling", f.add)
+	group(cmd.Flags(), "Sampling", f.samplingFlags.add)
 	group(cmd.Flags(), "Constraint", func(fs *pflag.FlagSet) {
 		fs.StringVar(&f.schema, "schema", "", "answer in JSON that follows the schema in `FILE`")
 		fs.StringVar(&f.grammar, "grammar", "", "answer by a GBNF grammar: a `FILE`, or its text")
 	})
+	group(cmd.Flags(), "Cache", f.kvFlags.add)
 	cmd.Flags().StringVar(&f.system, "system", "", "system message")
 	cmd.Flags().IntVarP(&f.predict, "predict", "n", -1,
 		"most tokens of an answer; -1 or 0: all that fit")
@@ -49,6 +51,9 @@ func (f *requestFlags) request() (infer.Request, error) {
 	r := infer.Request{
 		Sampling: s, Stop: f.stop, IgnoreEOS: f.ignoreEOS, NoReasoning: f.noReasoning,
 		MaxTokens: max(f.predict, 0),
+	}
+	if r.KV, err = f.policy(); err != nil {
+		return r, err
 	}
 	if !utf8.ValidString(f.system) {
 		return r, flagError("system", "send UTF-8 text", "not valid UTF-8")

@@ -57,7 +57,10 @@ func (a *app) run(ctx context.Context, f *runFlags, args []string) (err error) {
 	if err := logprobs(&r, f.logprobs); err != nil {
 		return err
 	}
-	o, err := f.options(a)
+	o, err := f.modelFlags.options(a)
+	if err == nil {
+		err = f.kvFlags.options(a, &o)
+	}
 	if err != nil {
 		return err
 	}
@@ -79,13 +82,18 @@ func (a *app) run(ctx context.Context, f *runFlags, args []string) (err error) {
 	if err := r.Validate(); err != nil {
 		return asFlag(err)
 	}
-	o.SmallWindow = true // there is one request: nothing will be cut back
+	// There is one request: nothing will be cut back, unless it is kept for another.
+	o.SmallWindow = !f.kept() && r.KV.Evict == ""
 	b, err := a.load(ctx, args[0], o)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
 	a.notes(b)
+	f.contextTokens = b.Info().ContextTokens
+	if r.KV, err = f.policy(); err != nil {
+		return err
+	}
 	if !f.raw {
 		if err := needChat(b); err != nil {
 			return err

@@ -134,7 +134,8 @@ var flagNames = map[string]string{
 	"dry_sequence_breakers": "dry-sequence-breaker", "top_logprobs": "logprobs",
 	"context": "ctx", "micro-batch": "ubatch", "batch threads": "threads-batch",
 	"GPU layers": "gpu-layers", "adapters": "lora", "KV type": "kv-type", "batch": "batch",
-	"threads": "threads",
+	"threads": "threads", "kv.evict": "evict", "kv.deterministic": "deterministic",
+	"Policy.Evict": "evict",
 }
 
 // asFlag names the flag in place of the field that a request or options refuse.
