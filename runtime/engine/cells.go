@@ -39,14 +39,22 @@ func newCells(c *llama.Context, cfg kv.Config) (*cells, error) {
 }
 
 // run executes operations in order. What a later answer of the books adds runs at once. After an
-// error, the sequences that it concerns hold what nobody knows: see cold.
-func (x *cells) run(ops []kv.Op) error {
+// error, the sequence that it concerns holds what nobody knows, and its further operations are left
+// out: see cold. Those of others are done.
+func (x *cells) run(ops []kv.Op) (err error) {
+	failed := kv.NoSeq
 	for _, op := range ops {
-		if err := x.do(op); err != nil {
-			return fmt.Errorf("%s of sequence %d: %w", op.Kind, op.Seq, err)
+		if err != nil && op.Seq == failed {
+			if op.Kind == kv.Save || op.Kind == kv.Checkpoint {
+				x.cache.SaveFailed(op.Blob)
+			}
+			continue
+		}
+		if e := x.do(op); e != nil && err == nil {
+			failed, err = op.Seq, fmt.Errorf("%s of sequence %d: %w", op.Kind, op.Seq, e)
 		}
 	}
-	return nil
+	return err
 }
 
 func (x *cells) do(op kv.Op) error {

@@ -59,6 +59,7 @@ type generation struct {
 	blob    kv.BlobID   // of a parked one
 	held    []kv.Token  // that it had in its cells
 	tried   uint64      // as task.tried, while parked
+	stalled bool        // when last looked at, the reader was behind
 	behind  atomic.Bool // the reader is: the owner waits for it
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -98,6 +99,9 @@ func (e *Engine) books(o *Options, plan loadPlan) kv.Config {
 		CellBytes: plan.need.cache / int64(max(1, plan.need.cells)),
 		Window:    m.Window, SmallWindow: o.SmallWindow && m.Window > 0,
 		Recurrent: m.Recurrent || m.Hybrid, CanShift: e.info.Abilities.Shift, CopyByState: true,
+	}
+	if cfg.SmallWindow {
+		cfg.CanShift = false // llama.cpp could where the context is no longer than the window's cells
 	}
 	if o.CacheDir != "" {
 		cfg.DiskBytes, cfg.WriteThrough = o.DiskBytes, true
@@ -198,7 +202,13 @@ func (e *Engine) describe(o *Options, file *gguf.File, c *llama.Context, notes [
 		TrainedTokens: m.TrainedTokens, Sequences: ctx.Sequences, Threads: ctx.Threads,
 		Abilities: abilities(m, ctx, e.pooling), Notes: notes,
 	}
-	e.key = kv.Key{Model: cmp.Or(o.Digest, strings.Join(o.Paths, " ")), Adapters: fmt.Sprint(o.Loras)}
+	e.key = kv.Key{Model: o.Digest, Adapters: fmt.Sprint(o.Loras)}
+	if o.Digest == "" {
+		e.key.Model = versions(file.Paths()...)
+	}
+	for _, l := range o.Loras {
+		e.key.Adapters += versions(l.Path)
+	}
 	if e.info.Model == "" {
 		e.info.Model = strings.TrimSuffix(filepath.Base(o.Paths[0]), ".gguf")
 	}
@@ -207,6 +217,18 @@ func (e *Engine) describe(o *Options, file *gguf.File, c *llama.Context, notes [
 		e.info.Abilities.Tools = e.chat.Info().Tools
 		e.info.Abilities.Reasoning = e.chat.Info().Reasoning
 	}
+}
+
+// versions names files, and what is in them as far as that can be told without reading them.
+func versions(paths ...string) string {
+	out := ""
+	for _, path := range paths {
+		out += fmt.Sprintf("%q", path)
+		if fi, err := os.Stat(path); err == nil {
+			out += fmt.Sprintf(" %d %d ", fi.Size(), fi.ModTime().UnixNano())
+		}
+	}
+	return out
 }
 
 // abilities says what this engine can do with a model. One with an encoder and a decoder would

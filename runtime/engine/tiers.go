@@ -121,6 +121,9 @@ func (x *cells) keep() error {
 			if errors.Is(err, kv.ErrNoRoom) {
 				break
 			}
+			if errors.Is(err, kv.ErrUnknown) {
+				continue // a policy has changed it: it is of no use to others
+			}
 			if err != nil {
 				return err
 			}

@@ -63,8 +63,16 @@ func (w *worker) unstick() bool {
 	return true
 }
 
-// sweep ends the requests whose time is over.
+// sweep ends the requests whose time is over, and finds those whose reader fell behind: they can be
+// parked now.
 func (w *worker) sweep() {
+	for _, g := range w.running {
+		behind := g.full()
+		if behind && !g.stalled {
+			w.changes++
+		}
+		g.stalled = behind
+	}
 	for _, list := range [][]*generation{w.running, w.parked} {
 		for i := len(list) - 1; i >= 0; i-- {
 			if g := list[i]; g.ctx.Err() != nil {
@@ -100,12 +108,19 @@ func (w *worker) admit() {
 	}
 }
 
-// resume brings parked requests of at least this priority back; false means that one has to wait.
+// resume brings parked requests of at least this priority back, but for those whose answer nobody
+// reads; false means that one has to wait.
 func (w *worker) resume(priority int) bool {
-	for len(w.parked) > 0 && w.parked[0].r.Priority >= priority {
-		g := w.parked[0]
-		if g.full() || g.tried == w.changes+1 {
-			return g.full() // nobody reads its answer: it need not be back
+	for {
+		i := slices.IndexFunc(w.parked, func(g *generation) bool {
+			return g.r.Priority >= priority && !g.full()
+		})
+		if i < 0 {
+			return true
+		}
+		g := w.parked[i]
+		if g.tried == w.changes+1 {
+			return false
 		}
 		a, err := w.cells.cache.Resume(g.blob)
 		switch {
@@ -123,10 +138,9 @@ func (w *worker) resume(priority int) bool {
 			}
 			g.pending = slices.Concat(g.held[a.Reused:], g.pending)
 		}
-		w.parked = slices.Delete(w.parked, 0, 1)
+		w.parked = slices.Delete(w.parked, i, i+1)
 		w.start(g, a, g.held)
 	}
-	return true
 }
 
 // makeRoom gives up something for a request of this priority: it parks a request that is less

@@ -1,0 +1,33 @@
+package engine
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/norion/norion/kv"
+	"github.com/norion/norion/runtime/llama"
+)
+
+// After runs operations of which the first cannot be done, on sequence 0, and another on sequence
+// 1, which holds one token. It returns what sequence 1 holds then.
+func (e *Engine) After(t testing.TB) (held int) {
+	err := e.call(context.Background(), "test", time.Time{}, nil,
+		func(_ context.Context, w *worker, _ kv.Admission) error {
+			_, err := w.c.Batch().Add(3, 0, llama.Seq(1), false)
+			require.NoError(t, err)
+			require.NoError(t, w.c.Decode())
+			err = w.cells.run([]kv.Op{
+				{Kind: kv.Restore, Seq: 0, Blob: 99, Place: kv.RAM},
+				{Kind: kv.SeqRemove, Seq: 0, P0: 5, P1: kv.End},
+				{Kind: kv.SeqRemove, Seq: 1, P1: kv.End},
+			})
+			require.ErrorContains(t, err, "gone")
+			held = int(w.c.PosMax(1)) + 1
+			return nil
+		})
+	require.NoError(t, err)
+	return held
+}
