@@ -59,11 +59,13 @@ func (c *Context) Remove(seq Seq, p0, p1 Pos) error {
 		return err
 	}
 	defer c.leave()
-	last := seqPosMax(c.h, seq)
-	if p0 == p1 || p0 > last {
+	if p0 == p1 {
 		return nil
 	}
-	if p0 > 0 && p1 > last && !c.windowBefore(seq, p0) {
+	// The last position is that of the window: when an earlier window was put back, the other part
+	// of the cache still has what came after it.
+	last := seqPosMax(c.h, seq)
+	if p0 > 0 && p0 <= last && p1 > last && !c.windowBefore(seq, p0) {
 		return fail("remove", State, "drop the sequence and compute it again",
 			"the window before position %d is gone", p0)
 	}

@@ -81,6 +81,35 @@ func TestWindowCuts(t *testing.T) {
 	require.EqualValues(t, 499, whole.PosMax(0))
 }
 
+// TestWindowPutBack puts the window of an earlier time under a sequence that has gone on, and cuts
+// the sequence there: it is what it was at that time.
+func TestWindowPutBack(t *testing.T) {
+	t.Parallel()
+	c, tokens := windowed(t, true)
+	const then = 1000
+	require.NoError(t, c.Drop(0))
+	for at := 0; at < then; at += 500 {
+		feed(t, c, 0, llama.Pos(at), tokens[at:at+500]...)
+	}
+	state := func(flags llama.StateFlags) []byte {
+		n, err := c.StateSize(0, flags)
+		require.NoError(t, err)
+		buf := make([]byte, n)
+		n, err = c.StateGet(0, buf, flags)
+		require.NoError(t, err)
+		return buf[:n]
+	}
+	window, whole := state(llama.StatePartial), state(0)
+	feed(t, c, 0, then, tokens[then:then+300]...)
+	require.NoError(t, c.StateSet(0, window, llama.StatePartial))
+	require.EqualValues(t, then-1, c.PosMax(0), "the last position is that of the window")
+	require.NoError(t, c.Remove(0, then, math.MaxInt32))
+	require.Len(t, state(0), len(whole), "nothing is left of what came later")
+	got := next(t, c, 0)
+	require.NoError(t, c.StateSet(0, whole, 0))
+	equalLogits(t, next(t, c, 0), got)
+}
+
 // distance is the mean difference between two rows of logits.
 func distance(a, b []float32) (mean float64) {
 	for i := range a {
