@@ -202,6 +202,9 @@ func endless(ctx context.Context, rt runtimeUnderTest, k Sinks) (Run, error) {
 		Name: sinkStream, Prompt: len(prompt), Computed: r.Computed, Answer: done,
 		TotalNs: run.PlayNs,
 	}}
+	if len(run.Marks) > 0 {
+		run.Samples[0].FirstNs = run.Marks[0].Ns
+	}
 	return run, err
 }
 
