@@ -46,8 +46,8 @@ func (c *Cache) kept(except *sequence) int {
 
 // admit makes room, plans what the source needs and starts the request.
 func (c *Cache) admit(src *source, r *Request, most, promise int) Admission {
-	src.blob.use()
-	src.check.use()
+	c.use(src.blob)
+	c.use(src.check)
 	s, from := src.seq, Live
 	if src.hold != nil {
 		c.tree.Touch(src.hold)
@@ -71,8 +71,6 @@ func (c *Cache) admit(src *source, r *Request, most, promise int) Admission {
 		c.makeCells(promise, nil)
 		s.key = r.Key
 	}
-	src.blob.lease(-1)
-	src.check.lease(-1)
 	a := Admission{
 		Seq: s.id, Reused: len(s.tokens), Moved: src.moved, Source: from, Blob: src.blob.name(),
 	}
@@ -87,23 +85,28 @@ func (c *Cache) admit(src *source, r *Request, most, promise int) Admission {
 	return a
 }
 
-// use keeps a blob, which may be nil, until lease(-1).
-func (b *blob) use() {
-	if b != nil {
-		b.declined = false
-		b.lease(1)
-	}
-}
-
-func (b *blob) lease(n int) {
+// use keeps a blob, which may be nil, until settle: what is planned with it may not be done yet when
+// a Saved of the same answer looks for room.
+func (c *Cache) use(b *blob) {
 	if b == nil {
 		return
 	}
+	b.declined = false
 	for _, h := range b.at {
 		if h != nil {
-			h.leases += n
+			h.Lease()
+			c.inUse = append(c.inUse, h)
 		}
 	}
+}
+
+// settle says that what was planned has been done.
+func (c *Cache) settle() {
+	for _, h := range c.inUse {
+		h.Unlease()
+	}
+	clear(c.inUse)
+	c.inUse, c.forgets = c.inUse[:0], c.forgets[:0]
 }
 
 func (b *blob) name() BlobID {
@@ -133,17 +136,20 @@ func (c *Cache) takeOver(src *source, r *Request, promise int) {
 	if c.loss(s, src.reuse) > 0 {
 		c.spare(s)
 	}
+	// Others go first: see Op.
 	if len(src.spans) > 0 {
-		if shared := c.sharedTail(s, src.reuse); shared > 0 {
-			c.makeCells(shared, s)
+		shared := c.sharedTail(s, src.reuse)
+		c.makeCells(max(shared, shared+promise-src.have), s)
+		if shared > 0 {
 			c.unshare(s)
 		}
 		c.keepSpans(s, src.reuse, src.spans)
 		c.setExact(s, min(s.exact, src.reuse))
-	} else {
-		c.cutTo(s, src.reuse, src.check)
+		return
 	}
-	c.makeCells(promise-len(s.tokens), s)
+	freed := src.have - src.reuse - c.cells.shared(s, src.reuse)
+	c.makeCells(promise-src.reuse-freed, s)
+	c.cutTo(s, src.reuse, src.check)
 }
 
 // cutTo plans that s keeps its first n tokens, through a checkpoint if that is not nil.

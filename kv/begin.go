@@ -40,6 +40,7 @@ func (c *Cache) Begin(r Request) (Admission, error) {
 		return Admission{Seq: NoSeq}, err
 	}
 	promise := min(most, max(len(r.Tokens), r.Limit))
+	c.settle()
 	c.refresh()
 	c.findKeepers()
 	src, err := c.choose(&r, most, promise)

@@ -18,6 +18,8 @@ type Cache struct {
 	lastBlob BlobID
 	ops      []Op // planned, for the next answer
 	sources  []source
+	inUse    []*Holding // of blobs that the latest answer restores
+	forgets  []Op       // of the latest answer
 }
 
 // sequence is what the Cache knows of one. Its path in the tree is tokens[:exact].
@@ -64,10 +66,21 @@ func New(cfg Config) (*Cache, error) {
 func (c *Cache) take() []Op {
 	ops := c.ops
 	c.ops = nil
+	for _, op := range ops {
+		if op.Kind == Forget {
+			c.forgets = append(c.forgets, op)
+		}
+	}
 	return ops
 }
 
 func (c *Cache) plan(op Op) { c.ops = append(c.ops, op) }
+
+// enter is sequence for a call that follows on what was planned before.
+func (c *Cache) enter(op string, seq Seq, states ...SeqState) (*sequence, error) {
+	c.settle()
+	return c.sequence(op, seq, states...)
+}
 
 // sequence gives seq in one of the states.
 func (c *Cache) sequence(op string, seq Seq, states ...SeqState) (*sequence, error) {
@@ -217,7 +230,7 @@ func (c *Cache) refresh() {
 // Append says that tokens were computed at the end of seq. Reserve must have allowed them.
 // It may be called with drafts that Truncate takes back. Kinds: ErrUnknown, ErrNoRoom.
 func (c *Cache) Append(seq Seq, tokens []Token) error {
-	s, err := c.sequence("append", seq, Busy)
+	s, err := c.enter("append", seq, Busy)
 	if err != nil {
 		return err
 	}
@@ -234,7 +247,7 @@ func (c *Cache) Append(seq Seq, tokens []Token) error {
 // End says that the request is over. What its sequence holds stays, for others to use or until
 // its cells are wanted.
 func (c *Cache) End(seq Seq) {
-	s, err := c.sequence("end", seq, Busy)
+	s, err := c.enter("end", seq, Busy)
 	if err != nil {
 		return
 	}
@@ -249,7 +262,7 @@ func (c *Cache) End(seq Seq) {
 
 // Drop empties a sequence, Busy or Idle, and frees it.
 func (c *Cache) Drop(seq Seq) []Op {
-	if s, err := c.sequence("drop", seq, Busy, Idle); err == nil {
+	if s, err := c.enter("drop", seq, Busy, Idle); err == nil {
 		c.plan(Op{Kind: SeqRemove, Seq: s.id, P1: End})
 		c.clear(s)
 	}
@@ -259,7 +272,11 @@ func (c *Cache) Drop(seq Seq) []Op {
 // Failed says that an operation of an admission, or of a Plan, did not succeed. The executor has
 // emptied the sequence, and so it is here; the request still has it.
 func (c *Cache) Failed(seq Seq) {
-	if s, err := c.sequence("failed", seq, Busy); err == nil {
-		c.shrink(s, 0)
+	s, err := c.sequence("failed", seq, Busy)
+	if err != nil {
+		return
 	}
+	c.shrink(s, 0)
+	c.ops = append(c.ops, c.forgets...) // they may have been left out
+	c.settle()
 }

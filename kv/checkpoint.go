@@ -45,7 +45,7 @@ func (c *Cache) NextCheckpoint(seq Seq) int {
 
 // Checkpoint plans a checkpoint of seq as it is now; nil where it is no use or there is no room.
 func (c *Cache) Checkpoint(seq Seq) []Op {
-	s, err := c.sequence("checkpoint", seq, Busy)
+	s, err := c.enter("checkpoint", seq, Busy)
 	if err != nil || !c.needsCheckpoints() || s.hold == nil || s.exact < len(s.tokens) {
 		return c.take()
 	}
@@ -67,7 +67,7 @@ func (c *Cache) Checkpoint(seq Seq) []Op {
 // n may be the present length; then what the context may hold beyond it is removed. Where the cut
 // is not exact, more is cut and Plan.Again says what. Kinds: ErrUnknown, ErrInvalid.
 func (c *Cache) Truncate(seq Seq, n int) (Plan, error) {
-	s, err := c.sequence("truncate", seq, Busy)
+	s, err := c.enter("truncate", seq, Busy)
 	if err != nil {
 		return Plan{}, err
 	}

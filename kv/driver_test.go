@@ -434,6 +434,9 @@ func (d *driver) step() error {
 
 // check compares everything.
 func (d *driver) check() error {
+	if err := d.do(d.c.Pending()); err != nil {
+		return err
+	}
 	for seq := range kv.Seq(d.cfg.Sequences) {
 		if err := d.m.verify(d.c, seq); err != nil {
 			return err
@@ -451,16 +454,11 @@ func (d *driver) check() error {
 	flying := slices.DeleteFunc(blobIDs(d.m.disk), func(id kv.BlobID) bool {
 		return slices.Contains(d.m.spills, id)
 	})
-	// Forget may still be planned for what the Cache no longer counts.
-	for _, id := range ram {
-		if d.m.ram[id] == nil {
-			return fmt.Errorf("blob %d is in RAM in the books alone", id)
-		}
-	}
-	for _, id := range disk {
-		if !slices.Contains(flying, id) {
-			return fmt.Errorf("blob %d is on disk in the books alone", id)
-		}
+	switch {
+	case !slices.Equal(ram, blobIDs(d.m.ram)):
+		return fmt.Errorf("in RAM are %v, in the books %v", blobIDs(d.m.ram), ram)
+	case !slices.Equal(disk, flying):
+		return fmt.Errorf("on disk are %v, in the books %v", flying, disk)
 	}
 	return d.c.Check()
 }

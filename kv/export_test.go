@@ -193,3 +193,6 @@ func (c *Cache) Key(seq Seq) Key { return c.seqs[seq].key }
 
 // CheckSpans is what the Cache asks of a policy's answer.
 func CheckSpans(v View, spans []Span) error { return checkSpans(v, spans) }
+
+// Pending gives what would come with the next answer.
+func (c *Cache) Pending() []Op { return c.take() }

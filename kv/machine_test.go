@@ -90,11 +90,7 @@ func (m *machine) posMin(seq kv.Seq) kv.Pos {
 
 // run executes operations and gives the first one that failed.
 func (m *machine) run(ops []kv.Op) error {
-	broken := map[kv.Seq]bool{}
 	for _, op := range ops {
-		if op.Seq != kv.NoSeq && broken[op.Seq] {
-			continue
-		}
 		if m.unsaved[op.Blob] && op.Kind == kv.Restore || m.fault != nil && m.fault(op) {
 			m.failed = append(m.failed, op)
 			switch op.Kind {
@@ -103,8 +99,7 @@ func (m *machine) run(ops []kv.Op) error {
 				continue
 			case kv.SeqCopy, kv.Restore:
 				m.remove(op.Seq, 0, kv.End)
-				broken[op.Seq] = true
-				continue
+				return nil
 			}
 		}
 		if err := m.exec(op); err != nil {

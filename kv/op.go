@@ -28,7 +28,8 @@ const (
 	// Spill copies Blob from memory to disk; it may be done in the background, also while later
 	// operations run. Answer with Cache.Spilled or Cache.SpillFailed.
 	Spill
-	// Forget deletes the bytes of Blob at Place. It concerns no sequence.
+	// Forget deletes the bytes of Blob at Place, if they are there. It concerns no sequence, and comes
+	// again when Cache.Failed says that an answer was left out in part.
 	Forget
 )
 
@@ -44,9 +45,10 @@ func (k OpKind) String() string {
 }
 
 // Op is one step for the executor. The operations of one answer are executed in their order and
-// before the Cache is called again; only Spill may take longer. When a SeqCopy, Shift or Restore
-// fails, the executor empties the sequence, leaves out what else the answer has for it, and calls
-// Cache.Failed at the end.
+// before the Cache is called again; only Spill may take longer, and Saved and SaveFailed may come at
+// once. Those on other sequences come before those on the sequence that the answer is about. When
+// one of these fails, the executor leaves out the rest, empties the sequence and calls
+// Cache.Failed.
 type Op struct {
 	Kind    OpKind
 	Seq     Seq // the sequence concerned, NoSeq for Spill and Forget

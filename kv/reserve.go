@@ -13,7 +13,7 @@ import (
 // (others have the cells), ErrPolicy, ErrUnknown, ErrInvalid. Whatever the error, nothing has
 // changed.
 func (c *Cache) Reserve(seq Seq, n int) (Plan, error) {
-	s, err := c.sequence("reserve", seq, Busy)
+	s, err := c.enter("reserve", seq, Busy)
 	switch {
 	case err != nil:
 		return Plan{}, err

@@ -179,7 +179,7 @@ func (c *Cache) save(s *sequence) (*blob, bool) {
 // Park saves a sequence to RAM and frees it. That of a Busy one is kept until Resume or Release.
 // Kinds: ErrNoRoom (the RAM budget), ErrUnknown.
 func (c *Cache) Park(seq Seq) (BlobID, []Op, error) {
-	s, err := c.sequence("park", seq, Busy, Idle)
+	s, err := c.enter("park", seq, Busy, Idle)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -217,6 +217,7 @@ func (c *Cache) Resume(id BlobID) (Admission, error) {
 	if b == nil || b.parked == nil {
 		return none, fail("resume", ErrUnknown, "Blob", "begin anew", "no request waits for it")
 	}
+	c.settle()
 	c.refresh()
 	c.findKeepers()
 	slot, _ := c.slot(nil)
@@ -230,6 +231,7 @@ func (c *Cache) Resume(id BlobID) (Admission, error) {
 	if slot.state == Idle {
 		c.evict(slot)
 	}
+	c.use(b)
 	p := b.parked
 	c.makeCells(max(src.have, p.limit), nil)
 	c.planRestore(slot, b, src.have)
@@ -265,7 +267,7 @@ func (c *Cache) Release(id BlobID) {
 // Save copies what seq holds to RAM and leaves the sequence as it is; with nothing new to save
 // the id is that of the blob that has it. Kinds: ErrNoRoom (the RAM budget), ErrUnknown.
 func (c *Cache) Save(seq Seq) (BlobID, []Op, error) {
-	s, err := c.sequence("save", seq, Busy, Idle)
+	s, err := c.enter("save", seq, Busy, Idle)
 	if err != nil {
 		return 0, nil, err
 	}
