@@ -143,7 +143,8 @@ func (c *Context) Truncate(seq Seq, p Pos) error {
 
 // Copy lets sequence to have what from has. In a unified cache the positions p0 <= p < p1 are
 // shared and nothing is copied; otherwise the whole stream is copied, p0 must be 0 and p1 past
-// the end. What to had is dropped first.
+// the end. What to had is dropped first. A small window cache frees no cell while it is shared:
+// sequences that go on from a shared prefix there run Full once each has left it behind.
 func (c *Context) Copy(from, to Seq, p0, p1 Pos) error {
 	const op = "copy"
 	if err := c.checkSeq(op, to); err != nil {

@@ -404,7 +404,7 @@ int32_t nr_sampler_accept(nr_sampler * sampler, int32_t token, bool generated, n
 }
 
 uint32_t nr_sampler_seed(const nr_sampler * sampler) {
-    return sampler->chain == nullptr ? 0 : common_sampler_get_seed(sampler->chain);
+    return sampler->greedy ? 0 : common_sampler_get_seed(sampler->chain);
 }
 
 bool nr_sampler_brief(const nr_sampler * sampler) {
