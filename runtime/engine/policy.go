@@ -83,7 +83,28 @@ func (g *generation) readPolicy() error {
 			return err
 		}
 	}
-	return fail("generate", g.policy.Validate())
+	if err := g.policy.Validate(); err != nil {
+		return fail("generate", err)
+	}
+	switch g.policy.Evict.(type) {
+	case kv.KeepSystem, kv.MiddleOut:
+		n, err := g.systemTokens()
+		g.policy.Evict = keeping{g.policy.Evict, n}
+		return err
+	}
+	return nil
+}
+
+// keeping tells a policy that never gives up the system prompt how many tokens that has.
+type keeping struct {
+	kv.Evictor
+	system int
+}
+
+// Evict asks the policy.
+func (k keeping) Evict(v kv.View) ([]kv.Span, error) {
+	v.System = min(k.system, v.Prompt)
+	return k.Evictor.Evict(v)
 }
 
 // deterministic refuses what cannot be the same every time.

@@ -97,16 +97,9 @@ func (g *generation) readMessages(p *llama.SamplerParams, stops *[]string) error
 	if err != nil {
 		return err
 	}
-	// A BOS that the template already wrote is not added again.
-	tokens, err := prompt.Tokenize(g.e.model, false)
-	if err != nil {
+	if g.tokens, err = g.e.chatTokens(&prompt); err != nil {
 		return fail("generate", err)
 	}
-	m := g.e.model.Info()
-	if m.AddBOS && m.BOS >= 0 && (len(tokens) == 0 || tokens[0] != m.BOS) {
-		tokens = slices.Insert(tokens, 0, m.BOS)
-	}
-	g.tokens = booked(tokens)
 	*stops = append(*stops, prompt.Stops...)
 	p.Grammar = prompt.Grammar
 	if p.Grammar.Text == "" || g.r.Constraint.Grammar != "" {
@@ -123,6 +116,45 @@ func (g *generation) readMessages(p *llama.SamplerParams, stops *[]string) error
 	}
 	g.parser, err = prompt.NewParser(nil)
 	return fail("generate", err)
+}
+
+// chatTokens are the tokens of a rendered conversation. A BOS that the template already wrote is
+// not added again.
+func (e *Engine) chatTokens(prompt *llama.ChatPrompt) ([]kv.Token, error) {
+	tokens, err := prompt.Tokenize(e.model, false)
+	if err != nil {
+		return nil, err
+	}
+	m := e.model.Info()
+	if m.AddBOS && m.BOS >= 0 && (len(tokens) == 0 || tokens[0] != m.BOS) {
+		tokens = slices.Insert(tokens, 0, m.BOS)
+	}
+	return booked(tokens), nil
+}
+
+// systemTokens counts the tokens of the system prompt: what the conversation has in common with
+// another one that begins with the same messages of the system.
+func (g *generation) systemTokens() (int, error) {
+	all := g.r.Messages
+	n := slices.IndexFunc(all, func(m infer.Message) bool { return m.Role != infer.RoleSystem })
+	if n <= 0 {
+		return 0, nil
+	}
+	other := *g.r
+	other.Messages = append(slices.Clone(all[:n]), infer.Message{Role: all[n].Role, Content: "?"})
+	prompt, err := g.e.render(&other)
+	if err != nil {
+		return 0, err
+	}
+	tokens, err := g.e.chatTokens(&prompt)
+	if err != nil {
+		return 0, fail("generate", err)
+	}
+	same := 0
+	for same < min(len(tokens), len(g.tokens)) && tokens[same] == g.tokens[same] {
+		same++
+	}
+	return same, nil
 }
 
 // formatted reports whether an answer is more than plain text, so that it needs the template's
