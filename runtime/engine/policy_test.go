@@ -10,8 +10,8 @@ import (
 	"github.com/norion/norion/runtime/infer"
 )
 
-// TestKeepSystem: however long the answer gets, the policies that keep the system prompt keep all of
-// it, and the next conversation with the same one does not compute it again.
+// TestKeepSystem: however long the answer gets, the policies that keep the system prompt keep all
+// of it, and the next conversation with the same one does not compute it again.
 func TestKeepSystem(t *testing.T) {
 	const plain = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
 	system := "Answer in " + strings.Repeat("very ", 8) + "few words."
