@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"time"
 
@@ -16,6 +17,8 @@ type stepState struct {
 	picks   []llama.Pick
 	streams int  // sequences that got their next token
 	prefill int  // tokens of prompts
+	drafted int  // tokens that were guessed
+	spare   int  // outputs left for guesses
 	moved   bool // something else changed, so that the next look may find more
 	turn    int
 }
@@ -25,6 +28,8 @@ type part struct {
 	g    *generation
 	n    int // tokens
 	pick int // of the token that follows them, -1 for none
+	// drafts is how many guesses follow; a pick for each comes behind pick.
+	drafts int
 }
 
 // advance computes one step. False means that there is nothing to compute.
@@ -32,6 +37,8 @@ func (w *worker) advance() bool {
 	s := &w.step
 	w.c.Batch().Reset()
 	s.parts, s.picks, s.streams, s.prefill, s.moved = s.parts[:0], s.picks[:0], 0, 0, false
+	s.drafted = 0
+	s.spare = min(w.e.drafts, w.c.Info().MicroBatch-len(w.running))
 	w.fill()
 	if len(s.parts) == 0 {
 		return s.moved
@@ -46,7 +53,7 @@ func (w *worker) advance() bool {
 		w.failed(err)
 		return true
 	}
-	w.pace.note(time.Since(begin), s.streams, s.prefill)
+	w.pace.note(time.Since(begin), s.streams, s.prefill, s.drafted)
 	for i := range s.parts {
 		w.computed(&s.parts[i])
 	}
@@ -117,16 +124,22 @@ func (w *worker) fillShared() {
 	}
 }
 
-// add gives a request up to n tokens in the step and returns how many it got.
+// add gives a request up to n tokens in the step, and guesses behind the last one. It returns how
+// many it got, without the guesses.
 func (w *worker) add(g *generation, n int) int {
 	s, books := &w.step, w.cells.cache
-	if n = min(n, len(g.pending), w.c.Batch().Room()); n == 0 {
+	if n = min(n, len(g.pending), w.c.Batch().Room(), w.bite(g)); n == 0 {
 		return 0
 	}
 	if stop := books.NextCheckpoint(g.seq) - books.Length(g.seq); stop > 0 {
 		n = min(n, stop)
 	}
-	plan, err := books.Reserve(g.seq, n)
+	draft := w.guess(g)
+	plan, err := books.Reserve(g.seq, n+len(draft))
+	if err != nil && len(draft) > 0 {
+		draft = nil
+		plan, err = books.Reserve(g.seq, n)
+	}
 	if err != nil {
 		w.starved(g, err)
 		return 0
@@ -135,23 +148,55 @@ func (w *worker) add(g *generation, n int) int {
 		s.moved = true
 		return 0
 	}
-	p, base, place := part{g: g, n: n, pick: -1}, llama.Pos(books.Length(g.seq)), 0
+	p, base := part{g: g, n: n, pick: -1, drafts: len(draft)}, llama.Pos(books.Length(g.seq))
 	for i, t := range g.pending[:n] {
-		last := i == len(g.pending)-1
-		if place, err = w.c.Batch().Add(llama.Token(t), base+llama.Pos(i),
-			llama.Seq(g.seq), last); err != nil {
-			w.finish(g, nil, fail("generate", err)) // never: there was room
+		if !w.place(g, &p, llama.Token(t), base+llama.Pos(i), i == len(g.pending)-1) {
 			return 0
 		}
-		if last {
-			p.pick = len(s.picks)
-			s.picks = append(s.picks, llama.Pick{
-				Sampler: g.sampler, Place: place, Special: g.r.SpecialText,
-			})
+	}
+	for i, t := range draft {
+		if !w.place(g, &p, t, base+llama.Pos(n+i), true) {
+			return 0
 		}
 	}
+	s.spare -= len(draft)
+	s.drafted += len(draft)
 	s.parts = append(s.parts, p)
 	return n
+}
+
+// place puts one token of a part into the batch, with a pick if its follower is wanted.
+func (w *worker) place(g *generation, p *part, t llama.Token, pos llama.Pos, pick bool) bool {
+	s := &w.step
+	place, err := w.c.Batch().Add(t, pos, llama.Seq(g.seq), pick)
+	if err != nil {
+		w.finish(g, nil, fail("generate", err)) // never: there was room
+		return false
+	}
+	if pick {
+		follows := p.pick >= 0
+		if !follows {
+			p.pick = len(s.picks)
+		}
+		s.picks = append(s.picks, llama.Pick{
+			Sampler: g.sampler, Place: place, Special: g.r.SpecialText, Follows: follows,
+		})
+	}
+	return true
+}
+
+// bite is how many tokens a request may have in one step: one whose policy gives up tokens takes
+// first what it has room for, and then a little at a time, so that it gives up no more than that.
+func (w *worker) bite(g *generation) int {
+	if g.policy.Evict == nil {
+		return math.MaxInt
+	}
+	info := w.cells.cache.Sequence(g.seq)
+	if room := info.Most - info.Length; room > 0 {
+		return room
+	}
+	const most = 8 // parts of what it may hold
+	return max(1, info.Most/most)
 }
 
 // apply does what a plan says. False means that tokens have to be computed again first.
@@ -209,6 +254,7 @@ func (w *worker) inStep(g *generation) bool {
 // computed takes the result of one part: tokens that are now in the cache, and the next one.
 func (w *worker) computed(p *part) {
 	g, books := p.g, w.cells.cache
+	mark := books.NextCheckpoint(g.seq)
 	if err := books.Append(g.seq, g.pending[:p.n]); err != nil {
 		w.finish(g, nil, fail("generate", err))
 		return
@@ -217,7 +263,7 @@ func (w *worker) computed(p *part) {
 		g.usage.Computed += p.n
 	}
 	g.pending = g.pending[p.n:]
-	if books.NextCheckpoint(g.seq) == books.Length(g.seq) {
+	if mark > 0 && mark == books.Length(g.seq) {
 		if err := w.cells.run(books.Checkpoint(g.seq)); err != nil {
 			w.e.log.Warn("no checkpoint was taken", "error", err)
 		}
@@ -225,8 +271,7 @@ func (w *worker) computed(p *part) {
 	if p.pick < 0 {
 		return
 	}
-	pick := &w.step.picks[p.pick]
-	reason, err := g.take(w, pick)
+	reason, err := w.verified(p)
 	switch {
 	case err != nil && g.ctx.Err() != nil:
 		w.finish(g, nil, ended("generate", g.ctx))
@@ -235,9 +280,6 @@ func (w *worker) computed(p *part) {
 	case reason != "":
 		final, err := g.conclude(reason)
 		w.finish(g, final, fail("generate", err))
-	default:
-		g.next[0] = kv.Token(pick.Token)
-		g.pending = g.next[:]
 	}
 }
 
@@ -270,12 +312,13 @@ type pace struct {
 	stall  float64
 	decode float64 // seconds of a step with answers only
 	token  float64 // seconds that one token of a prompt adds
+	draft  float64 // seconds that one guessed token adds
 }
 
 // weight is that of the latest measurement.
 const weight = 0.2
 
-func (p *pace) note(d time.Duration, streams, prefill int) {
+func (p *pace) note(d time.Duration, streams, prefill, drafted int) {
 	s := d.Seconds()
 	mix := func(old *float64, now float64) {
 		if *old == 0 {
@@ -284,6 +327,10 @@ func (p *pace) note(d time.Duration, streams, prefill int) {
 		*old += weight * (now - *old)
 	}
 	switch {
+	case drafted > 0:
+		if prefill == 0 && p.decode > 0 {
+			mix(&p.draft, max(0, s-p.decode)/float64(drafted))
+		}
 	case prefill == 0:
 		mix(&p.decode, s)
 	case streams == 0:
@@ -301,4 +348,24 @@ func (p *pace) chunk() int {
 		return chunkMin
 	}
 	return max(chunkMin, int((p.stall-1)*p.decode/p.token))
+}
+
+// Bounds of what a guessed token costs, in steps of one token.
+const (
+	draftCostMin     = 0.01
+	draftCostMax     = 4
+	draftCostDefault = 0.5
+)
+
+// draftCost is what one guessed token costs, in steps of one token, while so many answers share a
+// step: then the token that it may save is worth less.
+func (p *pace) draftCost(streams int) float64 {
+	cost := p.draft
+	if cost == 0 {
+		cost = p.token
+	}
+	if cost == 0 || p.decode == 0 {
+		return draftCostDefault
+	}
+	return min(max(cost*float64(streams)/p.decode, draftCostMin), draftCostMax)
 }

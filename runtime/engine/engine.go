@@ -40,7 +40,10 @@ type Engine struct {
 	bounded int // most tokens of prompt and answer together
 	bytes   int // most bytes of text that may be that many tokens
 	outputs int // most outputs of one step
-	pooling gguf.Pooling
+	drafts  int // outputs that a step has for guesses; 0 where none can be verified
+	// speculate is the mode of requests that name none.
+	speculate infer.Speculation
+	pooling   gguf.Pooling
 
 	key      kv.Key // of prefixes that every request can share
 	shared   bool   // the layout

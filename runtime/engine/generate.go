@@ -34,6 +34,7 @@ type generation struct {
 	parser  *llama.ChatParser // nil: the text is the content
 	shown   map[llama.Token]bool
 	text    *textStream
+	spec    *speculation     // nil: nothing is guessed
 	begun   chan struct{}    // closed when the owner begins
 	out     chan infer.Chunk // closed by the owner, or by the reader when it took the task back
 	final   infer.Chunk      // closes the answer; read after out is closed
@@ -169,7 +170,7 @@ func (g *generation) prepare(ctx context.Context) error {
 	}
 	g.r.Sampling.Seed = p.Seed
 	g.text = newTextStream(stops)
-	return nil
+	return g.readSpeculation()
 }
 
 // able refuses what this model or this engine cannot do.
@@ -239,6 +240,9 @@ func (g *generation) free() {
 	if g.parser != nil {
 		err = errors.Join(err, g.parser.Close())
 	}
+	if g.spec != nil {
+		err = errors.Join(err, g.spec.drafter.Close())
+	}
 	if err != nil {
 		g.e.log.Error("a generation was not freed", "error", err)
 	}
@@ -281,7 +285,7 @@ func (g *generation) begin(w *worker) bool {
 // full says that the reader is so far behind that the next step could block on it. Then the reader
 // wakes the owner.
 func (g *generation) full() bool {
-	const most = 2 // chunks of a step: of its token, and of the answer's end
+	const most = 2 // chunks of a step: of its tokens, and of the answer's end
 	if cap(g.out)-len(g.out) >= most {
 		return false
 	}
@@ -307,8 +311,8 @@ func (g *generation) clock() {
 	g.lastAt = now
 }
 
-// take handles one chosen token. A non-empty reason ends the answer.
-func (g *generation) take(w *worker, p *llama.Pick) (infer.Finish, error) {
+// take adds one chosen token to the chunk of its step. A non-empty reason ends the answer.
+func (g *generation) take(w *worker, p *llama.Pick, chunk *infer.Chunk) (infer.Finish, error) {
 	if p.Err != nil {
 		if g.r.IgnoreEOS && g.usage.CompletionTokens > 0 && errors.Is(p.Err, llama.BadGrammar) {
 			return infer.FinishStop, nil // the grammar has come to its end
@@ -318,13 +322,12 @@ func (g *generation) take(w *worker, p *llama.Pick) (infer.Finish, error) {
 	g.clock()
 	g.usage.CompletionTokens++
 	g.unsent++
-	chunk := infer.Chunk{}
 	if g.r.Logprobs {
 		lp, err := g.logprob(w, p)
 		if err != nil {
 			return "", err
 		}
-		chunk.Logprobs = []infer.Logprob{lp}
+		chunk.Logprobs = append(chunk.Logprobs, lp)
 	}
 	reason := infer.Finish("")
 	if p.EOG {
@@ -337,19 +340,23 @@ func (g *generation) take(w *worker, p *llama.Pick) (infer.Finish, error) {
 		if met {
 			reason = infer.FinishStop
 		}
-		if err := g.show(&chunk, text); err != nil {
+		shown := infer.Chunk{}
+		if err := g.show(&shown, text); err != nil {
 			return "", err
 		}
-	}
-	if chunk.Text == "" && chunk.Reasoning == "" && len(chunk.ToolCalls) == 0 &&
-		len(chunk.Logprobs) == 0 {
-		return reason, nil
-	}
-	chunk.Tokens, g.unsent = g.unsent, 0
-	if !g.send(chunk) {
-		return "", context.Cause(g.ctx)
+		addTo(chunk, &shown)
 	}
 	return reason, nil
+}
+
+// tellReader sends the chunk of a step if it has something to show; false as for send.
+func (g *generation) tellReader(chunk *infer.Chunk) bool {
+	if chunk.Text == "" && chunk.Reasoning == "" && len(chunk.ToolCalls) == 0 &&
+		len(chunk.Logprobs) == 0 {
+		return true
+	}
+	chunk.Tokens, g.unsent = g.unsent, 0
+	return g.send(*chunk)
 }
 
 // send hands a chunk to the reader; false means that the request has ended while the reader was

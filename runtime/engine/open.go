@@ -58,6 +58,10 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 		pooling: plan.pooling, queue: newQueue(cmp.Or(o.QueueMax, QueueDefault)),
 		shared: o.Shared, evict: o.Evict, evictors: maps.Clone(o.Evictors),
 	}
+	e.drafts = o.draftOutputs(model.Info())
+	if o.Speculate != "" {
+		e.speculate = infer.SpeculateAdaptive
+	}
 	c, err := e.prepareContext(&o, plan)
 	if err == nil {
 		err = file.CheckUnchanged()
@@ -128,7 +132,8 @@ func (e *Engine) prepareContext(o *Options, plan loadPlan) (*llama.Context, erro
 	p := llama.ContextParams{
 		Tokens: plan.need.cells, Sequences: o.sequences(), Unified: o.Shared,
 		Batch: o.Batch, MicroBatch: o.MicroBatch,
-		Outputs: max(outputsMax, o.sequences()), Threads: o.Threads, ThreadsBatch: o.ThreadsBatch,
+		Outputs: max(outputsMax, o.sequences()+e.drafts),
+		Threads: o.Threads, ThreadsBatch: o.ThreadsBatch,
 		TypeK: o.KVType, TypeV: o.KVType, Pooling: llama.PoolingNone,
 		SmallWindow: o.SmallWindow,
 	}

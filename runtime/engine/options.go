@@ -60,6 +60,11 @@ type Options struct {
 	// a multiple of a step without; 0 means 2.
 	Stall float64
 
+	// Speculate guesses what answers go on with: "ngram" from what stood in the request's text before,
+	// adaptively unless a request says otherwise; "" leaves it to the requests. It makes room for the
+	// logits of a draft of each sequence; without, running answers share what there is.
+	Speculate string
+
 	QueueMax int // requests waiting; 0 means 64
 
 	Logger   *slog.Logger            // nil is silent; never sees text of prompts or answers
@@ -120,6 +125,12 @@ func (o *Options) Validate() error {
 			Op: "options", Kind: infer.KindInvalid, Field: "stall", Hint: "use 0 for the default",
 			Err: fmt.Errorf("stall %v is outside 1..%d, or a budget of %d or %d bytes is negative", o.Stall,
 				stallMax, o.RAM, o.DiskBytes),
+		}
+	}
+	if o.Speculate != "" && o.Speculate != "ngram" {
+		return &infer.Error{
+			Op: "options", Kind: infer.KindInvalid, Field: "speculate", Hint: "use ngram, or nothing",
+			Err: fmt.Errorf("unknown way %.40q", o.Speculate),
 		}
 	}
 	if o.Load < llama.LoadAuto || o.Load > llama.LoadDirect {
