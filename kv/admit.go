@@ -85,8 +85,8 @@ func (c *Cache) admit(src *source, r *Request, most, promise int) Admission {
 	return a
 }
 
-// use keeps a blob, which may be nil, until settle: what is planned with it may not be done yet when
-// a Saved of the same answer looks for room.
+// use keeps a blob, which may be nil, until settle: what is planned with it may not be done yet
+// when a Saved of the same answer looks for room.
 func (c *Cache) use(b *blob) {
 	if b == nil {
 		return

@@ -122,6 +122,20 @@ func (d *driver) faults() error {
 	return nil
 }
 
+// ordered says that what is planned for others comes before what can fail on seq.
+func ordered(ops []kv.Op, seq kv.Seq) error {
+	begun := false
+	for _, op := range ops {
+		switch {
+		case op.Seq == seq && op.Kind != kv.Save:
+			begun = true
+		case begun && op.Seq != seq && op.Seq != kv.NoSeq:
+			return fmt.Errorf("%v of %d behind what is planned for %d", op.Kind, op.Seq, seq)
+		}
+	}
+	return nil
+}
+
 func (d *driver) busy() (kv.Seq, bool) { return d.pick(kv.Busy) }
 
 func (d *driver) pick(state kv.SeqState) (kv.Seq, bool) {
@@ -171,6 +185,9 @@ func (d *driver) begin() error {
 		return fmt.Errorf("begin: reused %d of %d, %d are there", a.Reused, len(p.tokens), best)
 	}
 	d.rest[a.Seq] = p.tokens[a.Reused:]
+	if err := ordered(a.Ops, a.Seq); err != nil {
+		return err
+	}
 	return d.do(a.Ops)
 }
 
@@ -219,6 +236,9 @@ func (d *driver) advance() error {
 		}
 		d.counts["full"]++
 		return d.end(seq)
+	}
+	if err := ordered(plan.Ops, seq); err != nil {
+		return err
 	}
 	if err := d.do(plan.Ops); err != nil {
 		return err
@@ -322,6 +342,9 @@ func (d *driver) resume() error {
 		return fmt.Errorf("resume: %w", err)
 	}
 	d.counts["resume"]++
+	if err := ordered(a.Ops, a.Seq); err != nil {
+		return err
+	}
 	d.rest[a.Seq] = d.parked[id]
 	delete(d.parked, id)
 	return d.do(a.Ops)

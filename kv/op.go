@@ -45,9 +45,9 @@ func (k OpKind) String() string {
 }
 
 // Op is one step for the executor. The operations of one answer are executed in their order and
-// before the Cache is called again; only Spill may take longer, and Saved and SaveFailed may come at
-// once. Those on other sequences come before those on the sequence that the answer is about. When
-// one of these fails, the executor leaves out the rest, empties the sequence and calls
+// before the Cache is called again; only Spill may take longer, and Saved and SaveFailed may come
+// at once. Those on other sequences come before those on the sequence that the answer is about.
+// When one of these fails, the executor leaves out the rest, empties the sequence and calls
 // Cache.Failed.
 type Op struct {
 	Kind    OpKind
