@@ -85,3 +85,18 @@ func TestPerplexity(t *testing.T) {
 	_, _, err = s.Stream(t.Context(), k, []string{"perplexity"})
 	require.ErrorIs(t, err, bench.ErrFlag)
 }
+
+// TestStreamReal: an answer several times as long as the context comes to its end.
+func TestStreamReal(t *testing.T) {
+	s := bench.Scenario{Model: storetest.Model(t, "smollm2:135m"), Threads: 1}
+	k := bench.Sinks{Sinks: 4, Window: 250, Block: 100, Tokens: 400}
+	report, _, err := s.Stream(t.Context(), k, nil)
+	require.NoError(t, err)
+	require.Equal(t, []string{"perplexity: name a long text with --text"}, report.LeftOut)
+	require.Len(t, report.Runs, 1)
+	run := report.Runs[0]
+	require.Equal(t, 400, run.Samples[0].Answer)
+	require.Equal(t, 400, run.Marks[len(run.Marks)-1].Tokens)
+	require.Len(t, run.Marks, 201)
+	require.Positive(t, bench.MeasureSteady.Of(run))
+}
