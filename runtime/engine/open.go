@@ -147,6 +147,7 @@ func (e *Engine) prepareContext(o *Options, plan loadPlan) (*llama.Context, erro
 	if !plan.causal || !e.model.Info().Decoder { // it reads a whole text at once
 		p.Embeddings, p.Pooling, p.Outputs = true, llama.PoolingModel, 0
 		p.Batch, p.MicroBatch = plan.contextTokens, plan.contextTokens
+		p.Tokens, p.Unified = plan.contextTokens, true // of all the texts that it reads together
 		if plan.pooling != gguf.PoolingCLS && plan.pooling != gguf.PoolingLast {
 			p.Pooling = llama.PoolingMean
 		}

@@ -158,8 +158,10 @@ func (v *scoring) collect(at, n int) error {
 const EmbedTextsMax = 4096
 
 // Embed implements infer.Backend. Vectors of tokens are pooled as the model's file says; where it
-// says nothing, by their mean. The list is one request: it waits once, and the others wait until
-// all of it is computed; a long list that should not hold them up is better sent in parts.
+// says nothing, by their mean. A model that reads a whole text at once computes several together,
+// up to Options.Sequences and ContextTokens in all; but for the order of rounding, their vectors
+// are those of one by one. The list is one request: it waits once, and the others wait until all of it
+// is computed; a long list that should not hold them up is better sent in parts.
 func (e *Engine) Embed(ctx context.Context, texts []string) ([][]float32, error) {
 	const op = "embed"
 	if len(texts) == 0 || len(texts) > EmbedTextsMax {
@@ -196,12 +198,12 @@ func (e *Engine) Embed(ctx context.Context, texts []string) ([][]float32, error)
 	err := e.call(ctx, op, time.Time{}, need, func(ctx context.Context, w *worker,
 		a kv.Admission,
 	) error {
+		if need == nil {
+			return e.embedTexts(ctx, w, all, out)
+		}
 		for i, tokens := range all {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
 			var err error
-			if out[i], err = e.embed(ctx, w, max(llama.Seq(a.Seq), 0), tokens); err != nil {
+			if out[i], err = e.embed(ctx, w, llama.Seq(a.Seq), tokens); err != nil {
 				return err
 			}
 		}
@@ -239,32 +241,55 @@ func (e *Engine) embedTokens(field, text string) ([]llama.Token, error) {
 	}
 }
 
-// embed computes one vector. It leaves the sequence empty.
+// embedTexts computes the vectors of a model that reads a whole text at once: of as many texts
+// together as there are sequences for, and room in a batch.
+func (e *Engine) embedTexts(ctx context.Context, w *worker, texts [][]llama.Token,
+	out [][]float32,
+) error {
+	run, sequences := w.c.Decode, w.c.Info().Sequences
+	if e.model.Info().Encoder {
+		run = w.c.Encode
+	}
+	for at := 0; at < len(texts); {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		n, batch := 0, w.c.Batch()
+		for n < sequences && at+n < len(texts) && len(texts[at+n]) <= batch.Room() {
+			for i, t := range texts[at+n] {
+				if _, err := batch.Add(t, llama.Pos(i), llama.Seq(n), true); err != nil {
+					return err
+				}
+			}
+			n++
+		}
+		if err := run(); err != nil {
+			return err
+		}
+		for i := range n {
+			v := make([]float32, e.info.EmbeddingSize)
+			err := w.c.Embedding(llama.Seq(i), v)
+			if err == nil {
+				out[at+i], err = normalize(v)
+			}
+			if err != nil {
+				return err
+			}
+			if w.cells != nil {
+				_ = w.c.Drop(llama.Seq(i)) // cannot fail on an open context's sequence
+			}
+		}
+		at += n
+	}
+	return nil
+}
+
+// embed computes one vector with a model that generates. It leaves the sequence empty.
 func (e *Engine) embed(ctx context.Context, w *worker, seq llama.Seq, tokens []llama.Token) (
 	[]float32, error,
 ) {
-	if w.cells != nil {
-		defer func() { _ = w.c.Drop(seq) }() // cannot fail on an open context's sequence
-	}
+	defer func() { _ = w.c.Drop(seq) }() // cannot fail on an open context's sequence
 	sum := make([]float32, e.info.EmbeddingSize)
-	if !e.info.Abilities.Generate {
-		for i, t := range tokens {
-			if _, err := w.c.Batch().Add(t, llama.Pos(i), seq, true); err != nil {
-				return nil, err
-			}
-		}
-		run := w.c.Decode
-		if e.model.Info().Encoder {
-			run = w.c.Encode
-		}
-		if err := run(); err != nil {
-			return nil, err
-		}
-		if err := w.c.Embedding(seq, sum); err != nil {
-			return nil, err
-		}
-		return normalize(sum)
-	}
 	if err := w.c.SetEmbeddings(true); err != nil {
 		return nil, err
 	}
