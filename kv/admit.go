@@ -124,7 +124,7 @@ func (c *Cache) start(s *sequence, r *Request, most, promise int) {
 	}
 	s.limit, s.most, s.policy = promise, most, r.Policy
 	s.prompt = slices.Clone(r.Tokens)
-	s.left, s.system = len(r.Tokens), r.System
+	s.left, s.system, s.useful = len(r.Tokens), r.System, r.Exact
 	s.marks = c.marks(r, len(s.tokens))
 	c.setState(s, Busy)
 	c.fit(s)

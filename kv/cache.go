@@ -41,6 +41,7 @@ type sequence struct {
 	left   int // of the prompt, what no policy gave up
 	system int // of the system prompt, likewise
 	marks  []int
+	useful int // tokens at the start that others may have, 0 for all
 	policy Policy
 }
 
@@ -119,17 +120,21 @@ func (s *sequence) room() int {
 func (c *Cache) grow(s *sequence, tokens []Token) {
 	c.promised -= s.room()
 	exact := s.exact == len(s.tokens)
+	use := tokens
+	if s.useful > 0 {
+		use = tokens[:max(0, min(len(tokens), s.useful-len(s.tokens)))]
+	}
 	c.cells.grow(s, len(tokens))
 	s.tokens = append(s.tokens, tokens...)
 	c.promised += s.room()
-	if exact {
-		s.exact = len(s.tokens)
+	if exact && len(use) > 0 {
+		s.exact += len(use)
 		switch {
 		case s.hold == nil:
-			s.hold = c.tree.Hold(s.key, s.tokens, Live, uint64(s.id), 0)
+			s.hold = c.tree.Hold(s.key, s.tokens[:s.exact], Live, uint64(s.id), 0)
 			c.lease(s)
 		default:
-			c.tree.Extend(s.hold, tokens)
+			c.tree.Extend(s.hold, use)
 		}
 	}
 	c.pass(s)

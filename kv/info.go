@@ -13,6 +13,7 @@ type Request struct {
 	// messages. Models that need checkpoints get one there.
 	Marks  []int
 	Align  int // reuse only multiples of this many tokens; 0 means 1
+	Exact  int // so many tokens at the start are of use to others, and none behind; 0: all are
 	Policy Policy
 }
 

@@ -194,7 +194,7 @@ func (c *Cache) Park(seq Seq) (BlobID, []Op, error) {
 	if s.state == Busy {
 		b.parked = &sequence{
 			key: s.key, limit: s.limit, most: s.most, prompt: s.prompt, left: s.left,
-			system: s.system, marks: s.marks, policy: s.policy,
+			system: s.system, marks: s.marks, policy: s.policy, useful: s.useful,
 		}
 		b.at[inRAM].Lease()
 	}
@@ -239,7 +239,7 @@ func (c *Cache) Resume(id BlobID) (Admission, error) {
 	c.hold(slot, p.key, b.tokens, b.exact)
 	slot.low = b.low
 	slot.limit, slot.most, slot.prompt, slot.left = p.limit, p.most, p.prompt, p.left
-	slot.system, slot.marks, slot.policy = p.system, p.marks, p.policy
+	slot.system, slot.marks, slot.policy, slot.useful = p.system, p.marks, p.policy, p.useful
 	c.setState(slot, Busy)
 	a := Admission{Seq: slot.id, Reused: src.have, Source: Place(b.best()) + RAM, Blob: id}
 	c.Release(id)

@@ -96,8 +96,7 @@ func (w *worker) fill() {
 				nth--
 			}
 		}
-		micro := w.c.Info().MicroBatch
-		w.add(alone, micro-w.cells.cache.Length(alone.seq)%micro)
+		w.add(alone, alone.whole(w.cells.cache.Length(alone.seq), w.c.Info().MicroBatch))
 		return
 	}
 	w.fillShared()
@@ -131,7 +130,8 @@ func (w *worker) add(g *generation, n int) int {
 	if n = min(n, len(g.pending), w.c.Batch().Room(), w.bite(g)); n == 0 {
 		return 0
 	}
-	if stop := books.NextCheckpoint(g.seq) - books.Length(g.seq); stop > 0 {
+	stop := books.NextCheckpoint(g.seq) - books.Length(g.seq)
+	if stop > 0 && !g.r.KV.Deterministic {
 		n = min(n, stop)
 	}
 	draft := w.guess(g)

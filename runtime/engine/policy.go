@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"math/bits"
 	"slices"
 
 	"github.com/norion/norion/kv"
@@ -41,9 +42,28 @@ func (g *generation) kvRequest(tokens []kv.Token) kv.Request {
 		Limit: min(len(g.tokens)+g.limit, g.e.bounded),
 	}
 	if g.r.KV.Deterministic {
-		r.Align = detBlock
+		r.Align, r.Exact = detBlock, len(g.tokens)
 	}
 	return r
+}
+
+// whole is how many tokens a deterministic request computes at a time, from its prompt alone: whole
+// blocks, then what is left of the prompt, then one by one what it has answered, if that has to be
+// computed again. So every token is computed in the same company whatever was there already.
+func (g *generation) whole(at, micro int) int {
+	n := len(g.tokens)
+	blocks := (n - 1) / detBlock * detBlock
+	switch {
+	case at >= n:
+		return 1
+	case at >= blocks:
+		return n - at
+	case micro >= detBlock:
+		micro -= micro % detBlock
+	default: // a power of two divides a block
+		micro = 1 << (bits.Len(uint(micro)) - 1)
+	}
+	return min(micro-at%micro, blocks-at)
 }
 
 // readPolicy turns the request's policy into that of the books.
