@@ -23,7 +23,7 @@ func TestEmbedTogether(t *testing.T) {
 	}
 	for i := range uint32(8) {
 		pooling, flash := i/2, i%2 == 1
-		delta := 1e-5
+		delta := 1e-4
 		if flash {
 			delta = 1e-3
 		}
@@ -35,7 +35,7 @@ func TestEmbedTogether(t *testing.T) {
 			require.NoError(t, err)
 			want[i] = v[0]
 		}
-		for _, sequences := range []int{1, 2, 7, 64} {
+		for _, sequences := range []int{1, 2, 3, 7, 64, 100} {
 			e := openFile(t, f, func(o *engine.Options) {
 				o.ContextTokens, o.Sequences, o.NoFlash = 0, sequences, !flash
 			})

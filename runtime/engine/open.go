@@ -146,8 +146,10 @@ func (e *Engine) prepareContext(o *Options, plan loadPlan) (*llama.Context, erro
 	}
 	if !plan.causal || !e.model.Info().Decoder { // it reads a whole text at once
 		p.Embeddings, p.Pooling, p.Outputs = true, llama.PoolingModel, 0
-		p.Batch, p.MicroBatch = plan.contextTokens, plan.contextTokens
 		p.Tokens, p.Unified = plan.contextTokens, true // of all the texts that it reads together
+		// llama.cpp ends the process where a batch is no multiple of the sequences.
+		p.Batch = (p.Tokens + p.Sequences - 1) / p.Sequences * p.Sequences
+		p.MicroBatch = p.Batch
 		if plan.pooling != gguf.PoolingCLS && plan.pooling != gguf.PoolingLast {
 			p.Pooling = llama.PoolingMean
 		}

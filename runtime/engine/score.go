@@ -160,8 +160,8 @@ const EmbedTextsMax = 4096
 // Embed implements infer.Backend. Vectors of tokens are pooled as the model's file says; where it
 // says nothing, by their mean. A model that reads a whole text at once computes several together,
 // up to Options.Sequences and ContextTokens in all; but for the order of rounding, their vectors
-// are those of one by one. The list is one request: it waits once, and the others wait until all of it
-// is computed; a long list that should not hold them up is better sent in parts.
+// are those of one by one. The list is one request: it waits once, and the others wait until all of
+// it is computed; a long list that should not hold them up is better sent in parts.
 func (e *Engine) Embed(ctx context.Context, texts []string) ([][]float32, error) {
 	const op = "embed"
 	if len(texts) == 0 || len(texts) > EmbedTextsMax {
@@ -255,7 +255,7 @@ func (e *Engine) embedTexts(ctx context.Context, w *worker, texts [][]llama.Toke
 			return context.Cause(ctx)
 		}
 		n, batch := 0, w.c.Batch()
-		for n < sequences && at+n < len(texts) && len(texts[at+n]) <= batch.Room() {
+		for n < sequences && at+n < len(texts) && batch.Len()+len(texts[at+n]) <= e.bounded {
 			for i, t := range texts[at+n] {
 				if _, err := batch.Add(t, llama.Pos(i), llama.Seq(n), true); err != nil {
 					return err
