@@ -381,6 +381,29 @@ func TestTruncate(t *testing.T) {
 	require.ErrorIs(t, err, kv.ErrUnknown)
 }
 
+// TestPromiseOfSharedCells: cells that others still have are not promised when they are cut off.
+func TestPromiseOfSharedCells(t *testing.T) {
+	t.Parallel()
+	for _, failed := range []bool{false, true} {
+		e := newEngine(t, kv.Config{Sequences: 2, Cells: 250})
+		e.prompt(seqOf(1, 100))
+		b := e.begin(kv.Request{Tokens: append(seqOf(1, 100), 7), Limit: 250})
+		require.Equal(t, 250, e.c.Stats().Cells+e.c.Stats().CellsPromised)
+		if failed {
+			e.m.remove(b.Seq, 0, kv.End)
+			e.c.Failed(b.Seq)
+		} else {
+			plan, err := e.c.Truncate(b.Seq, 0)
+			require.NoError(t, err)
+			require.NoError(t, e.do(plan.Ops))
+		}
+		require.NoError(t, e.check())
+		require.Equal(t, 150, e.c.Sequence(b.Seq).Limit)
+		_, err := e.c.Reserve(b.Seq, 151)
+		require.ErrorIs(t, err, kv.ErrNoRoom)
+	}
+}
+
 // TestDecodeAllocatesNothing: Reserve and Append of one token.
 func TestDecodeAllocatesNothing(t *testing.T) {
 	c, err := kv.New(kv.Config{Sequences: 2, Cells: 100_000})

@@ -193,3 +193,25 @@ func TestSoonAtMarks(t *testing.T) {
 	e.compute(a.Seq, append(seqOf(1, 200), 1, 2, 3))
 	require.Equal(t, 150, e.prompt(append(seqOf(1, 200), 4, 5)).Reused)
 }
+
+// TestWindowOfSavedState: a saved state has no more of the window than its sequence had.
+func TestWindowOfSavedState(t *testing.T) {
+	t.Parallel()
+	for _, x := range []struct{ first, reuse int }{{0, 40}, {30, 0}} {
+		c, err := kv.New(kv.Config{
+			Layout: kv.Streams, Sequences: 1, Cells: 100, Window: 50, RAMBytes: 1000,
+			PosMin: func(kv.Seq) kv.Pos { return kv.Pos(x.first) },
+		})
+		require.NoError(t, err)
+		a, err := c.Begin(kv.Request{Tokens: seqOf(1, 45)})
+		require.NoError(t, err)
+		require.NoError(t, c.Append(a.Seq, seqOf(1, 45)))
+		c.End(a.Seq)
+		id, _, err := c.Park(a.Seq)
+		require.NoError(t, err)
+		c.Saved(id, 45)
+		b, err := c.Begin(kv.Request{Tokens: append(seqOf(1, 40), 7)})
+		require.NoError(t, err)
+		require.Equal(t, x.reuse, b.Reused)
+	}
+}
