@@ -71,8 +71,8 @@ func stormRequest(d *rand.Rand, base []infer.TokenID, o *engine.Options) infer.R
 	return r
 }
 
-// TestE6StormOfAllKinds: thousands of requests of all kinds that come and go leave every cell free and
-// the books right, and nothing but what their callers wanted has ended them.
+// TestE6StormOfAllKinds: thousands of requests of all kinds that come and go leave every cell free
+// and the books right, and nothing but what their callers wanted has ended them.
 func TestE6StormOfAllKinds(t *testing.T) {
 	cases := stormCases()
 	const clients = 12
