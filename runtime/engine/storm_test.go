@@ -121,8 +121,9 @@ func gone(t *testing.T, e *engine.Engine, d *rand.Rand, r infer.Request) bool {
 	defer cancel(nil)
 	left := d.IntN(20)
 	if d.IntN(6) == 0 { // at once, or in the queue, or in the prompt
+		delay := d.IntN(3)
 		go func() {
-			for range d.IntN(3) {
+			for range delay {
 				_, _ = e.Tokenize(t.Context(), "a delay", infer.TokenizeOptions{})
 			}
 			cancel(errors.New("left"))
