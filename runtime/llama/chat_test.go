@@ -147,6 +147,16 @@ func TestG9EndlessLoop(t *testing.T) {
 	require.ErrorContains(t, err, "takes too long")
 }
 
+// TestG9HostileRender goes over a limit while a request is held, whose own values are then freed.
+func TestG9HostileRender(t *testing.T) {
+	t.Parallel()
+	c := newTemplate(t, "{% if messages[0].content == 'go' %}{{ 'a' * 10000000000 }}{% endif %}")
+	_, err := c.Render(ChatRequest{Messages: user("stay")})
+	require.NoError(t, err)
+	_, err = c.Render(ChatRequest{Messages: user("go")})
+	require.ErrorContains(t, err, "too much memory")
+}
+
 // TestG9Bounds is at each bound, and one beyond.
 func TestG9Bounds(t *testing.T) {
 	t.Parallel()

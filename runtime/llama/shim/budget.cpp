@@ -58,7 +58,9 @@ void budget::charge(size_t size) {
             spent = "it takes too long";
         }
     }
-    if (spent != nullptr) {
+    // Destructors that run on the way out may allocate, as those of JSON values do: a second
+    // exception there would end the process.
+    if (spent != nullptr && std::uncaught_exceptions() == 0) {
         throw over_budget(spent);
     }
 }
