@@ -81,8 +81,10 @@ func (b *backend) Ask(ctx context.Context, q question, came func(int)) (r reply,
 		if chunk.Final != nil {
 			u := chunk.Final.Usage
 			if u.PromptTokens != len(q.Tokens) {
-				return r, &Error{Op: "measure", Kind: ErrOutput, Field: string(SideNorion),
-					Err: fmt.Errorf("%d prompt tokens, not %d", u.PromptTokens, len(q.Tokens))}
+				return r, &Error{
+					Op: "measure", Kind: ErrOutput, Field: string(SideNorion),
+					Err: fmt.Errorf("%d prompt tokens, not %d", u.PromptTokens, len(q.Tokens)),
+				}
 			}
 			r.Cached, r.Computed = &u.Cached, u.Computed
 		}

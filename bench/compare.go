@@ -117,10 +117,15 @@ func (t Test) label() string {
 		name       string
 		value, def any
 	}{
-		{"b", t.Batch, def.Batch}, {"ub", t.MicroBatch, def.MicroBatch}, {"ctk", t.TypeK, def.TypeK},
-		{"ctv", t.TypeV, def.TypeV}, {"ngl", t.GPULayers, def.GPULayers},
-		{"nkvo", t.NoKVOffload, def.NoKVOffload}, {"fa", t.Flash, def.Flash},
-		{"poll", t.Poll, def.Poll}, {"lm", t.Load, def.Load},
+		{"b", t.Batch, def.Batch},
+		{"ub", t.MicroBatch, def.MicroBatch},
+		{"ctk", t.TypeK, def.TypeK},
+		{"ctv", t.TypeV, def.TypeV},
+		{"ngl", t.GPULayers, def.GPULayers},
+		{"nkvo", t.NoKVOffload, def.NoKVOffload},
+		{"fa", t.Flash, def.Flash},
+		{"poll", t.Poll, def.Poll},
+		{"lm", t.Load, def.Load},
 	} {
 		if f.value != f.def {
 			s += fmt.Sprintf(" %s=%v", f.name, f.value)
@@ -138,8 +143,10 @@ func (r *comparison) readRate(run *Run, out []byte, t Test, reps int) error {
 	}
 	if len(records) != 1 || len(records[0].SamplesNs) != reps || records[0].Prompt != t.Prompt ||
 		records[0].Gen != t.Gen || records[0].Depth != t.Depth || records[0].LoadMode != t.Load {
-		return &Error{Op: "measure", Kind: ErrOutput, Field: string(run.Side),
-			Err: fmt.Errorf("%d records, not one of %s with %d samples", len(records), t, reps)}
+		return &Error{
+			Op: "measure", Kind: ErrOutput, Field: string(run.Side),
+			Err: fmt.Errorf("%d records, not one of %s with %d samples", len(records), t, reps),
+		}
 	}
 	if got, want := records[0].BuildCommit, r.report.Build.LlamaCommit; got != want {
 		return &Error{
@@ -188,8 +195,10 @@ func (r *comparison) firstSubject(t Test) subject {
 	}
 	read := func(run *Run, _ []byte) error {
 		if run.FirstByteNs == 0 {
-			return &Error{Op: "measure", Kind: ErrOutput, Field: string(run.Side),
-				Err: fmt.Errorf("%s: no answer", t.Model)}
+			return &Error{
+				Op: "measure", Kind: ErrOutput, Field: string(run.Side),
+				Err: fmt.Errorf("%s: no answer", t.Model),
+			}
 		}
 		return nil
 	}
@@ -201,7 +210,8 @@ func (r *comparison) firstSubject(t Test) subject {
 			plain.turn(peer, read),
 		},
 		claims: []wanted{
-			{MeasureFirst, SidePeer, Bar{}}, {MeasureFirst, SidePeerDefault, Bar{}},
+			{MeasureFirst, SidePeer, Bar{}},
+			{MeasureFirst, SidePeerDefault, Bar{}},
 			{MeasureRSS, SidePeer, Bar{}},
 		},
 	}

@@ -51,7 +51,9 @@ func program(args []string) int {
 	case strings.HasSuffix(mode, "-silent"):
 		return 0
 	case mode == "llama-server":
-		return serve(rest)
+		return serve(rest, os.Getenv("TEST_COMMIT"))
+	case mode == "llama-server-foreign":
+		return serve(rest, "ffffffff")
 	case slices.Contains(rest, "reuse") || slices.Contains(rest, "concurrency"):
 		return scenarioAlone(rest)
 	case slices.Contains(rest, "run") || strings.Contains(mode, "completion"):
@@ -260,6 +262,8 @@ func TestClaims(t *testing.T) {
 		}
 		return r
 	}
+	type v = []float64
+	least := bench.Bar{Limit: 0.9}
 	for _, tt := range []struct {
 		name         string
 		norion, peer []float64
@@ -267,17 +271,13 @@ func TestClaims(t *testing.T) {
 		value        float64
 		holds, noise bool
 	}{
-		{"above", []float64{100, 100, 100}, []float64{100, 100, 100}, bench.Bar{Limit: 0.9}, 1, true,
-			false},
-		{"at the bar", []float64{9, 9, 9}, []float64{10, 10, 10}, bench.Bar{Limit: 0.9}, 0.9, true,
-			false},
-		{"below", []float64{8, 8, 8}, []float64{10, 10, 10}, bench.Bar{Limit: 0.9}, 0.8, false, false},
-		{"at most", []float64{8, 8, 8}, []float64{10, 10, 10}, bench.Bar{Limit: 0.9, AtMost: true}, 0.8,
-			true, false},
-		{"too much", []float64{11, 11}, []float64{10, 10}, bench.Bar{Limit: 1.05, AtMost: true}, 1.1,
-			false, false},
-		{"one round", []float64{10}, []float64{10}, bench.Bar{Limit: 0.9}, 1, true, true},
-		{"noisy", []float64{10, 20, 10}, []float64{10, 20, 10}, bench.Bar{Limit: 0.9}, 1, true, true},
+		{"above", v{100, 100, 100}, v{100, 100, 100}, least, 1, true, false},
+		{"at the bar", v{9, 9, 9}, v{10, 10, 10}, least, 0.9, true, false},
+		{"below", v{8, 8, 8}, v{10, 10, 10}, least, 0.8, false, false},
+		{"at most", v{8, 8, 8}, v{10, 10, 10}, bench.Bar{Limit: 0.9, AtMost: true}, 0.8, true, false},
+		{"too much", v{11, 11}, v{10, 10}, bench.Bar{Limit: 1.05, AtMost: true}, 1.1, false, false},
+		{"one round", v{10}, v{10}, least, 1, true, true},
+		{"noisy", v{10, 20, 10}, v{10, 20, 10}, least, 1, true, true},
 	} {
 		p := report(tt.norion, tt.peer).Pair("s", bench.MeasureRate, bench.SideNorion, bench.SidePeer)
 		c, ok := p.Claim(tt.bar)

@@ -145,6 +145,7 @@ func (b *fakeBackend) Close() error {
 type fakeServer struct {
 	cache  fakeCache
 	dir    string // of slots, or ""
+	commit string
 	twist  string // what is wrong with it
 	bodies []map[string]any
 }
@@ -158,6 +159,8 @@ func (s *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case r.URL.Path == "/health":
+	case r.URL.Path == "/props":
+		fmt.Fprintf(w, `{"build_info": "b0-%s"}`, s.commit)
 	case s.twist == "refuses":
 		http.Error(w, "busy", http.StatusServiceUnavailable)
 	case r.URL.Path == "/tokenize":
@@ -223,7 +226,7 @@ func (s *fakeServer) complete(w http.ResponseWriter, body map[string]any) {
 }
 
 // serve is the program llama-server: it serves until it is interrupted.
-func serve(args []string) int {
+func serve(args []string, commit string) int {
 	value := func(flag string) string {
 		i := slices.Index(args, flag)
 		if i < 0 {
@@ -231,11 +234,12 @@ func serve(args []string) int {
 		}
 		return args[i+1]
 	}
-	l, err := net.Listen("tcp", value("--host")+":"+value("--port"))
+	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp",
+		value("--host")+":"+value("--port"))
 	if err != nil {
 		return 1
 	}
-	s := &fakeServer{dir: value("--slot-save-path")}
+	s := &fakeServer{dir: value("--slot-save-path"), commit: commit}
 	if value("-c") == "" { // as it comes
 		s.twist = "forgets"
 	}

@@ -34,27 +34,43 @@ func Flags() []Flag {
 			g.Models = append(g.Models, strings.Split(v, ",")...)
 			return nil
 		}},
-		{"n-prompt", "p", "", "prompt tokens of a prefill test", "512",
-			ints(func(g *Grid) *[]int { return &g.Prompt })},
-		{"n-gen", "n", "", "tokens of a generation test", "128",
-			ints(func(g *Grid) *[]int { return &g.Gen })},
+		{
+			"n-prompt", "p", "", "prompt tokens of a prefill test", "512",
+			ints(func(g *Grid) *[]int { return &g.Prompt }),
+		},
+		{
+			"n-gen", "n", "", "tokens of a generation test", "128",
+			ints(func(g *Grid) *[]int { return &g.Gen }),
+		},
 		{"pg", "", "pg", "PROMPT,GEN tokens of a test of both together", "", setPromptGen},
-		{"n-depth", "d", "", "tokens in the cache before the test", "0",
-			ints(func(g *Grid) *[]int { return &g.Depth })},
-		{"batch-size", "b", "", "most tokens of one decode", "2048",
-			ints(func(g *Grid) *[]int { return &g.Batch })},
-		{"ubatch-size", "", "ub", "most tokens computed at once", "512",
-			ints(func(g *Grid) *[]int { return &g.MicroBatch })},
+		{
+			"n-depth", "d", "", "tokens in the cache before the test", "0",
+			ints(func(g *Grid) *[]int { return &g.Depth }),
+		},
+		{
+			"batch-size", "b", "", "most tokens of one decode", "2048",
+			ints(func(g *Grid) *[]int { return &g.Batch }),
+		},
+		{
+			"ubatch-size", "", "ub", "most tokens computed at once", "512",
+			ints(func(g *Grid) *[]int { return &g.MicroBatch }),
+		},
 		{"cache-type-k", "", "ctk", "type of cached keys", "f16", setType(
 			func(g *Grid) *[]string { return &g.TypeK })},
 		{"cache-type-v", "", "ctv", "type of cached values", "f16", setType(
 			func(g *Grid) *[]string { return &g.TypeV })},
-		{"threads", "t", "", "threads", "physical cores",
-			ints(func(g *Grid) *[]int { return &g.Threads })},
-		{"poll", "", "", "0 lets threads sleep between graphs, 100 lets them spin", "50",
-			ints(func(g *Grid) *[]int { return &g.Poll })},
-		{"n-gpu-layers", "", "ngl", "layers on GPUs, -1 for all", "-1",
-			ints(func(g *Grid) *[]int { return &g.GPULayers })},
+		{
+			"threads", "t", "", "threads", "physical cores",
+			ints(func(g *Grid) *[]int { return &g.Threads }),
+		},
+		{
+			"poll", "", "", "0 lets threads sleep between graphs, 100 lets them spin", "50",
+			ints(func(g *Grid) *[]int { return &g.Poll }),
+		},
+		{
+			"n-gpu-layers", "", "ngl", "layers on GPUs, -1 for all", "-1",
+			ints(func(g *Grid) *[]int { return &g.GPULayers }),
+		},
 		{"no-kv-offload", "", "nkvo", "keep the cache in host memory: 0 or 1", "0", setNoKVOffload},
 		{"flash-attn", "", "fa", "flash attention: on, off or auto", "auto", setFlash},
 		{"load-mode", "", "lm", "how weights come into memory: auto, none or mmap", "auto", setLoad},

@@ -131,8 +131,18 @@ func TestFlags(t *testing.T) {
 	require.Len(t, g.Tests(), (3+0+2)*2*2*2*2*2*2*6*3)
 
 	for _, bad := range [][2]string{
-		{"p", "x"}, {"t", ""}, {"pg", "8"}, {"pg", "8,4,2"}, {"pg", "1-2"}, {"pg", "a,b"},
-		{"ctk", "q3"}, {"ctv", ""}, {"nkvo", "yes"}, {"fa", "maybe"}, {"lm", "mlock"}, {"lm", ""},
+		{"p", "x"},
+		{"t", ""},
+		{"pg", "8"},
+		{"pg", "8,4,2"},
+		{"pg", "1-2"},
+		{"pg", "a,b"},
+		{"ctk", "q3"},
+		{"ctv", ""},
+		{"nkvo", "yes"},
+		{"fa", "maybe"},
+		{"lm", "mlock"},
+		{"lm", ""},
 		{"r", "many"},
 	} {
 		var g bench.Grid

@@ -25,8 +25,10 @@ func (r *Report) WriteHTML(w io.Writer) error {
 		p.Claims = append(p.Claims, pageClaim{r.Claims[i], r.Claims[i].verdict()})
 	}
 	for _, s := range r.sides() {
-		p.Sides = append(p.Sides, pageSide{s, s.cachedText(), some("%.1f", s.Rate),
-			some("%.0f", s.PeakMiB)})
+		p.Sides = append(p.Sides, pageSide{
+			s, s.cachedText(), some("%.1f", s.Rate),
+			some("%.0f", s.PeakMiB),
+		})
 	}
 	for _, subject := range r.subjects() {
 		p.Subjects = append(p.Subjects, pageSubject{

@@ -97,9 +97,11 @@ func (r *paired) read(ctx context.Context, m string) error {
 		return err
 	}
 	if stated != "" && stated != digest {
-		return &Error{Op: "measure", Kind: ErrFlag, Field: "model",
+		return &Error{
+			Op: "measure", Kind: ErrFlag, Field: "model",
 			Hint: "run norion rm and pull it again",
-			Err:  fmt.Errorf("%s: the file is %s, not %s", m, digest, stated)}
+			Err:  fmt.Errorf("%s: the file is %s, not %s", m, digest, stated),
+		}
 	}
 	r.paths[m] = path
 	r.report.Models = append(r.report.Models, Model{Name: m, Digest: digest, Bytes: size})

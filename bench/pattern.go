@@ -69,7 +69,9 @@ func (s Sizes) Fill(quick bool) Sizes {
 		def = QuickSizes
 	}
 	for _, f := range []struct{ value, def *int }{
-		{&s.System, &def.System}, {&s.Turn, &def.Turn}, {&s.Answer, &def.Answer},
+		{&s.System, &def.System},
+		{&s.Turn, &def.Turn},
+		{&s.Answer, &def.Answer},
 		{&s.Turns, &def.Turns},
 	} {
 		if *f.value == 0 {
@@ -88,8 +90,10 @@ func (s *Sizes) Validate() error {
 		name       string
 		value, max int
 	}{
-		{"system", s.System, SizeTokensMax}, {"turn", s.Turn, SizeTokensMax},
-		{"answer", s.Answer, SizeTokensMax}, {"turns", s.Turns, TurnsMax},
+		{"system", s.System, SizeTokensMax},
+		{"turn", s.Turn, SizeTokensMax},
+		{"answer", s.Answer, SizeTokensMax},
+		{"turns", s.Turns, TurnsMax},
 	} {
 		if f.value < 1 || f.value > f.max {
 			return badFlag(f.name, "", "%d is outside 1..%d", f.value, f.max)

@@ -38,10 +38,14 @@ const (
 
 // The measures of a perplexity run.
 var (
-	MeasurePerplexity = Measure{"perplexity, sinks to computed anew", "ratio",
-		func(r Run) float64 { return r.Values[valueSinks] / max(1e-9, r.Values[valueRecomputed]) }}
-	MeasurePerplexityBare = Measure{"perplexity, no sinks to computed anew", "ratio",
-		func(r Run) float64 { return r.Values[valueBare] / max(1e-9, r.Values[valueRecomputed]) }}
+	MeasurePerplexity = Measure{
+		"perplexity, sinks to computed anew", "ratio",
+		func(r Run) float64 { return r.Values[valueSinks] / max(1e-9, r.Values[valueRecomputed]) },
+	}
+	MeasurePerplexityBare = Measure{
+		"perplexity, no sinks to computed anew", "ratio",
+		func(r Run) float64 { return r.Values[valueBare] / max(1e-9, r.Values[valueRecomputed]) },
+	}
 )
 
 // perplexity scores the same tokens in three ways, all behind as many tokens.

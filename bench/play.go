@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -70,8 +71,10 @@ func (c *corpus) tokens(ctx context.Context, seed, n int) ([]infer.TokenID, erro
 			return nil, err
 		}
 		if len(ids) < n {
-			return nil, &Error{Op: "measure", Kind: ErrOutput, Field: "tokenizer",
-				Err: fmt.Errorf("%d words are %d tokens", n, len(ids))}
+			return nil, &Error{
+				Op: "measure", Kind: ErrOutput, Field: "tokenizer",
+				Err: fmt.Errorf("%d words are %d tokens", n, len(ids)),
+			}
 		}
 		c.known[seed] = ids[:n]
 	}
@@ -175,8 +178,10 @@ func (pl *player) stage(ctx context.Context, stage Stage) ([]Sample, error) {
 		if err != nil {
 			return nil, err
 		}
-		questions[i] = question{Tokens: tokens, Answer: a.Answer, Keep: pl.kept[a.Name],
-			Chunks: pl.chunks}
+		questions[i] = question{
+			Tokens: tokens, Answer: a.Answer, Keep: pl.kept[a.Name],
+			Chunks: pl.chunks,
+		}
 		pl.ideal += pl.fresh(tokens)
 		pl.known = append(pl.known, tokens)
 	}
@@ -201,9 +206,7 @@ func (pl *player) stage(ctx context.Context, stage Stage) ([]Sample, error) {
 	for i, a := range stage.Asks {
 		pl.answers[a.Name] = replies[i].Answer
 		if n := len(replies[i].Answer); n > 0 { // the last token was chosen, not computed
-			whole := append(questions[i].Tokens[:len(questions[i].Tokens):len(questions[i].Tokens)],
-				replies[i].Answer[:n-1]...)
-			pl.known = append(pl.known, whole)
+			pl.known = append(pl.known, slices.Concat(questions[i].Tokens, replies[i].Answer[:n-1]))
 		}
 	}
 	return samples, nil

@@ -14,7 +14,7 @@ func peakRSS(p *os.ProcessState) int64 {
 	if !ok || usage == nil {
 		return 0
 	}
-	return maxRSSBytes(int64(usage.Maxrss))
+	return maxRSSBytes(int64(usage.Maxrss)) //nolint:unconvert // 32 bits on some systems
 }
 
 // OwnPeakRSS is the largest resident set of this process so far, in bytes, or 0.
@@ -23,7 +23,7 @@ func OwnPeakRSS() int64 {
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
 		return 0
 	}
-	return maxRSSBytes(int64(usage.Maxrss))
+	return maxRSSBytes(int64(usage.Maxrss)) //nolint:unconvert // 32 bits on some systems
 }
 
 // maxRSSBytes knows the unit of ru_maxrss: bytes on macOS, KiB elsewhere.

@@ -82,7 +82,7 @@ func (s Scenario) begin(ctx context.Context, name string) (*game, error) {
 // act is what one side does in a turn: it asks rt and says what came of it.
 type act func(ctx context.Context, rt runtimeUnderTest) (Run, error)
 
-// stage is what one subject needs: the engine for norion, flags for the peer, and flags that make
+// scene is what one subject needs: the engine for norion, flags for the peer, and flags that make
 // `norion bench NAME` do the same alone.
 type scene struct {
 	subject string
@@ -103,8 +103,10 @@ func (g *game) turns(s scene) []turn {
 	}
 	norion := g.Norion
 	norion.Side = SideNorion
-	args := slices.Concat([]string{"bench", g.name, "-m", s.wish.Path, "-t", strconv.Itoa(g.Threads),
-		"--rounds", "1", "--json", "--shared=" + strconv.FormatBool(g.Shared)}, s.args)
+	args := slices.Concat([]string{
+		"bench", g.name, "-m", s.wish.Path, "-t", strconv.Itoa(g.Threads),
+		"--rounds", "1", "--json", "--shared=" + strconv.FormatBool(g.Shared),
+	}, s.args)
 	common := []string{"-m", s.wish.Path, "-t", strconv.Itoa(g.Threads)}
 	best := g.Server
 	best.Side, best.Args = SidePeer, slices.Concat(best.Args, common, s.best)
@@ -164,6 +166,9 @@ func (g *game) served(ctx context.Context, s scene, p Program) (run Run, err err
 		err = errors.Join(err, server.Close())
 		run.PeakRSSBytes = server.peak
 	}()
+	if err := server.sameBuild(ctx, g.report.Build.LlamaCommit); err != nil {
+		return run, err
+	}
 	if run, err = s.act(ctx, server); err != nil {
 		return run, err
 	}
@@ -177,8 +182,10 @@ func (g *game) readChild(run *Run, out []byte, s scene) error {
 		return &Error{Op: "measure", Kind: ErrOutput, Field: string(SideNorion), Err: err}
 	}
 	if r.Schema != ReportSchema || r.Name != g.name || len(r.Runs) != 1 {
-		return &Error{Op: "measure", Kind: ErrOutput, Field: string(SideNorion),
-			Err: fmt.Errorf("a report of %q with %d runs", clip(r.Name), len(r.Runs))}
+		return &Error{
+			Op: "measure", Kind: ErrOutput, Field: string(SideNorion),
+			Err: fmt.Errorf("a report of %q with %d runs", clip(r.Name), len(r.Runs)),
+		}
 	}
 	use := run.Use
 	use.FirstByteNs = 0 // of the report
@@ -190,8 +197,10 @@ func (g *game) readChild(run *Run, out []byte, s scene) error {
 // sameWork refuses a run whose scripted text is not that of the others.
 func (g *game) sameWork(subject string, run Run) error {
 	if known, ok := g.work[subject]; ok && known != run.Work {
-		return &Error{Op: "measure", Kind: ErrOutput, Field: string(run.Side),
-			Err: errors.New("the sides did not do the same work")}
+		return &Error{
+			Op: "measure", Kind: ErrOutput, Field: string(run.Side),
+			Err: errors.New("the sides did not do the same work"),
+		}
 	}
 	g.work[subject] = run.Work
 	return nil

@@ -127,6 +127,11 @@ func TestReuseFails(t *testing.T) {
 	require.ErrorIs(t, err, bench.ErrProcess)
 	require.ErrorContains(t, err, "it broke", "the server's last words")
 
+	c, _ = comparer(t, "norion", "llama-server-foreign", "")
+	s.Norion, s.Server = c.Norion, c.Bench
+	_, _, err = s.Reuse(t.Context(), smallSizes, []string{"chat"})
+	require.ErrorIs(t, err, bench.ErrPeerBuild)
+
 	c, _ = comparer(t, "norion-silent", "llama-server", "")
 	s.Norion, s.Server = c.Norion, c.Bench
 	_, _, err = s.Reuse(t.Context(), smallSizes, []string{"chat"})

@@ -92,6 +92,33 @@ func (c *serverClient) Tokenize(ctx context.Context, text string) ([]infer.Token
 	return out.Tokens, err
 }
 
+// sameBuild refuses a server of another commit. Errors: ErrPeerBuild, ErrOutput.
+func (c *serverClient) sameBuild(ctx context.Context, commit string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+"/props", nil)
+	if err != nil {
+		return err
+	}
+	var props struct {
+		Build string `json:"build_info"`
+	}
+	resp, err := c.http.Do(req)
+	if err == nil {
+		err = errors.Join(
+			json.NewDecoder(io.LimitReader(resp.Body, serverReplyMax)).Decode(&props),
+			resp.Body.Close())
+	}
+	if err != nil {
+		return serverError(ctx, "/props", err)
+	}
+	if !strings.Contains(props.Build, commit) {
+		return &Error{
+			Op: "peer", Kind: ErrPeerBuild, Field: "llama-server", Hint: "run `make peers`",
+			Err: fmt.Errorf("build %s, norion has %s", clip(props.Build), commit),
+		}
+	}
+	return nil
+}
+
 // serverEvent is one event of a streamed completion, as far as it is used.
 type serverEvent struct {
 	Tokens  []infer.TokenID `json:"tokens"`

@@ -61,8 +61,11 @@ func (s Sinks) Fill(quick bool) Sinks {
 		def = QuickSinks
 	}
 	for _, f := range []struct{ value, def *int }{
-		{&s.Sinks, &def.Sinks}, {&s.Window, &def.Window}, {&s.Block, &def.Block},
-		{&s.Tokens, &def.Tokens}, {&s.Score, &def.Score},
+		{&s.Sinks, &def.Sinks},
+		{&s.Window, &def.Window},
+		{&s.Block, &def.Block},
+		{&s.Tokens, &def.Tokens},
+		{&s.Score, &def.Score},
 	} {
 		if *f.value == 0 {
 			*f.value = *f.def
@@ -78,8 +81,10 @@ func (s *Sinks) Validate() error {
 		name            string
 		value, min, max int
 	}{
-		{"sinks", s.Sinks, 0, SizeTokensMax}, {"window", s.Window, 2, SizeTokensMax},
-		{"block", s.Block, 1, s.Window - 1}, {"tokens", s.Tokens, 20, infer.TokensMax},
+		{"sinks", s.Sinks, 0, SizeTokensMax},
+		{"window", s.Window, 2, SizeTokensMax},
+		{"block", s.Block, 1, s.Window - 1},
+		{"tokens", s.Tokens, 20, infer.TokensMax},
 		{"score", s.Score, 1, SizeTokensMax},
 	} {
 		if f.value < f.min || f.value > f.max {
@@ -157,7 +162,8 @@ func (g *game) stream(k Sinks) subject {
 		},
 	}
 	out := subject{name: s.subject, turns: g.turns(s), alone: []held{
-		{MeasureSteady, SideNorion, barSteady}, {MeasureGrowth, SideNorion, barGrowth},
+		{MeasureSteady, SideNorion, barSteady},
+		{MeasureGrowth, SideNorion, barGrowth},
 		{MeasureSlope, SideNorion, Bar{}},
 	}}
 	if g.Server.Path == "" {
@@ -195,8 +201,10 @@ func endless(ctx context.Context, rt runtimeUnderTest, k Sinks) (Run, error) {
 	run.PlayNs = time.Since(zero).Nanoseconds()
 	run.Rate = float64(done) / time.Duration(max(1, run.PlayNs)).Seconds()
 	if err == nil && done != k.Tokens {
-		err = &Error{Op: "measure", Kind: ErrOutput, Field: sinkStream,
-			Err: fmt.Errorf("it ended after %d of %d tokens", done, k.Tokens)}
+		err = &Error{
+			Op: "measure", Kind: ErrOutput, Field: sinkStream,
+			Err: fmt.Errorf("it ended after %d of %d tokens", done, k.Tokens),
+		}
 	}
 	run.Samples = []Sample{{
 		Name: sinkStream, Prompt: len(prompt), Computed: r.Computed, Answer: done,

@@ -22,15 +22,18 @@ func TestSummarize(t *testing.T) {
 		{nil, bench.Summary{}, "-", 0},
 		{[]float64{2}, bench.Summary{Median: 2, Min: 2, Max: 2, N: 1}, "2.000 [2.000 2.000]", 1},
 		{
-			[]float64{1.1, 0.9}, bench.Summary{Median: 1, Min: 0.9, Max: 1.1, N: 2},
+			[]float64{1.1, 0.9},
+			bench.Summary{Median: 1, Min: 0.9, Max: 1.1, N: 2},
 			"1.000 [0.900 1.100]", 0.1,
 		},
 		{
-			[]float64{0.99, 0.7, 1.02}, bench.Summary{Median: 0.99, Min: 0.7, Max: 1.02, N: 3},
+			[]float64{0.99, 0.7, 1.02},
+			bench.Summary{Median: 0.99, Min: 0.7, Max: 1.02, N: 3},
 			"0.990 [0.700 1.020]", 0.3,
 		},
 		{
-			[]float64{4, 1, 3, 2}, bench.Summary{Median: 2.5, Min: 1, Max: 4, N: 4},
+			[]float64{4, 1, 3, 2},
+			bench.Summary{Median: 2.5, Min: 1, Max: 4, N: 4},
 			"2.500 [1.000 4.000]", 3,
 		},
 		{
