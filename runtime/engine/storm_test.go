@@ -46,8 +46,9 @@ func stormCases() []stormCase {
 
 // stormRequest draws a request of any kind.
 func stormRequest(d *rand.Rand, base []infer.TokenID, o *engine.Options) infer.Request {
+	n := 1 + d.IntN(len(base))
 	r := infer.Request{
-		Tokens:    append(base[:d.IntN(len(base))+1:len(base)], draw(d, d.IntN(12))...),
+		Tokens:    append(base[:n:n], draw(d, d.IntN(12))...),
 		MaxTokens: 1 + d.IntN(16), IgnoreEOS: true, Priority: d.IntN(3) - 1,
 	}
 	switch d.IntN(8) {
