@@ -47,6 +47,7 @@ func makeAll(t *testing.T) made {
 	all.threads, err = llama.NewThreads(llama.ThreadsParams{N: 1})
 	require.NoError(t, err)
 	all.drafter = newDrafter(t, llama.DrafterParams{})
+	t.Cleanup(func() { require.NoError(t, all.drafter.Close()) }) // nothing that is closed needs it
 	return all
 }
 
