@@ -65,7 +65,7 @@ func (e *Engine) Score(ctx context.Context, r infer.ScoreRequest) (infer.Scores,
 	) error {
 		begin := time.Now()
 		out.Usage.Timings.Queue = begin.Sub(submitted)
-		out.Usage.PromptTokens, out.Usage.Cached.Live = len(tokens), a.Reused
+		out.Usage.PromptTokens, out.Usage.Cached = len(tokens), cached(a)
 		out.Usage.Computed = len(tokens) - a.Reused
 		v := scoring{w: w, a: a, tokens: tokens, top: r.TopLogprobs, out: &out}
 		if err := v.run(ctx, from); err != nil {

@@ -203,8 +203,12 @@ func (w *worker) start(g *generation, a kv.Admission, tokens []kv.Token) {
 	if g.usage.Parked > 0 {
 		return // the prompt has been counted
 	}
-	c := &g.usage.Cached
-	c.Moved = a.Moved
+	g.usage.Cached = cached(a)
+}
+
+// cached counts what an admission found, by where it lay.
+func cached(a kv.Admission) infer.Cached {
+	c := infer.Cached{Moved: a.Moved}
 	switch a.Source {
 	case kv.Live:
 		c.Live = a.Reused
@@ -213,6 +217,7 @@ func (w *worker) start(g *generation, a kv.Admission, tokens []kv.Token) {
 	case kv.Disk:
 		c.Disk = a.Reused
 	}
+	return c
 }
 
 // finish ends a request: with its final chunk, or an error. What it computed stays for others.
