@@ -243,12 +243,7 @@ func (w *worker) starved(g *generation, err error) {
 }
 
 func (w *worker) inStep(g *generation) bool {
-	for _, p := range w.step.parts {
-		if p.g == g {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(w.step.parts, func(p part) bool { return p.g == g })
 }
 
 // computed takes the result of one part: tokens that are now in the cache, and the next one.

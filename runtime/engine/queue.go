@@ -81,13 +81,18 @@ func (q *queue) push(t *task) error {
 		}
 	}
 	t.submitted = time.Now()
-	at := slices.IndexFunc(q.waiting, func(o *task) bool { return o.priority < t.priority })
-	if at < 0 {
-		at = len(q.waiting)
-	}
-	q.waiting = slices.Insert(q.waiting, at, t)
+	q.waiting = insert(q.waiting, t, func(t *task) int { return t.priority })
 	q.signal()
 	return nil
+}
+
+// insert puts x behind those of its priority or a higher one.
+func insert[T any](list []T, x T, priority func(T) int) []T {
+	at := slices.IndexFunc(list, func(o T) bool { return priority(o) < priority(x) })
+	if at < 0 {
+		at = len(list)
+	}
+	return slices.Insert(list, at, x)
 }
 
 // claim takes a task out of the queue, for the owner to run or for its caller to take back: whoever

@@ -180,11 +180,7 @@ func (w *worker) park(g *generation) bool {
 		w.cells.drop(g.seq) // it will be computed again
 	}
 	w.running = slices.DeleteFunc(w.running, func(o *generation) bool { return o == g })
-	at := slices.IndexFunc(w.parked, func(o *generation) bool { return o.r.Priority < g.r.Priority })
-	if at < 0 {
-		at = len(w.parked)
-	}
-	w.parked = slices.Insert(w.parked, at, g)
+	w.parked = insert(w.parked, g, func(g *generation) int { return g.r.Priority })
 	g.seq, g.usage.Parked = kv.NoSeq, g.usage.Parked+1
 	w.changes++
 	return true
