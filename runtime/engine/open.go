@@ -92,6 +92,9 @@ func (w *worker) open(o *Options, plan loadPlan) (err error) {
 	if note != "" {
 		w.e.info.Notes = append(w.e.info.Notes, note)
 	}
+	if err != nil {
+		err = errors.Join(err, w.cells.closeDisk())
+	}
 	return err
 }
 
