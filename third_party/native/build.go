@@ -95,9 +95,11 @@ func (j *job) run(ctx context.Context, targets []string, install func() error) e
 
 // syncStage brings CMakeLists.txt and the shim into the stage and leaves equal files alone.
 func (j *job) syncStage() error {
-	third := filepath.Join(j.options.Root, "third_party", "CMakeLists.txt")
-	if err := copyFile(third, filepath.Join(j.stage, "CMakeLists.txt"), 0o644); err != nil {
-		return err
+	for _, name := range []string{"CMakeLists.txt", "gcc-amx.h"} {
+		third := filepath.Join(j.options.Root, "third_party", name)
+		if err := copyFile(third, filepath.Join(j.stage, name), 0o644); err != nil {
+			return err
+		}
 	}
 	from, to := j.options.ShimDir(), filepath.Join(j.stage, "shim")
 	if err := os.MkdirAll(to, 0o755); err != nil {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -18,8 +19,9 @@ func newTestJob(t testing.TB) *job {
 	t.Helper()
 	root, source := t.TempDir(), t.TempDir()
 	plant(t, root, map[string]string{
-		"third_party/CMakeLists.txt": "cmake", "runtime/llama/shim/a.cpp": "a",
-		"runtime/llama/shim/norion.h": "h", "runtime/llama/shim/notes.md": "not staged",
+		"third_party/CMakeLists.txt": "cmake", "third_party/gcc-amx.h": "amx",
+		"runtime/llama/shim/a.cpp": "a", "runtime/llama/shim/norion.h": "h",
+		"runtime/llama/shim/notes.md": "not staged",
 	})
 	plant(t, source, smallTree())
 	plant(t, source, map[string]string{"ggml/include/ggml.h": "g", "LICENSE": "l"})
@@ -41,14 +43,38 @@ func TestSyncStage(t *testing.T) {
 		return strings.Join(files, " ")
 	}
 	require.NoError(t, j.syncStage())
-	require.Equal(t, "CMakeLists.txt shim/a.cpp shim/norion.h", names())
+	require.Equal(t, "CMakeLists.txt gcc-amx.h shim/a.cpp shim/norion.h", names())
 	require.NoError(t, os.Rename(
 		filepath.Join(j.options.ShimDir(), "a.cpp"), filepath.Join(j.options.ShimDir(), "b.cpp")))
 	require.NoError(t, j.syncStage())
-	require.Equal(t, "CMakeLists.txt shim/b.cpp shim/norion.h", names())
+	require.Equal(t, "CMakeLists.txt gcc-amx.h shim/b.cpp shim/norion.h", names())
 	require.NoError(t, os.RemoveAll(j.options.ShimDir()))
 	require.NoError(t, j.syncStage())
-	require.Equal(t, "CMakeLists.txt", names())
+	require.Equal(t, "CMakeLists.txt gcc-amx.h", names())
+}
+
+// TestAMXConfigurationIsWritten: what the optimiser thinks nobody reads, it does not write. The
+// last byte of a tile configuration must reach memory.
+func TestAMXConfigurationIsWritten(t *testing.T) {
+	t.Parallel()
+	c, err := probeCompiler(t.Context(), true, os.Getenv)
+	require.NoError(t, err)
+	if runtime.GOARCH != "amd64" || c.Clang {
+		t.Skip("the header is for GCC on x86-64")
+	}
+	source := filepath.Join(t.TempDir(), "amx.cpp")
+	require.NoError(t, os.WriteFile(source, []byte(`extern unsigned char last_row;
+void load(void) {
+    alignas(64) unsigned char config[64] = {1};
+    config[63] = last_row;
+    _tile_loadconfig(config);
+}
+`), 0o644))
+	out, err := exec.CommandContext(t.Context(), "c++", "-O2", "-mamx-tile",
+		"-include", filepath.Join("..", "gcc-amx.h"), "-S", "-o", "-", source).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	require.Contains(t, string(out), "ldtilecfg")
+	require.Contains(t, string(out), "last_row")
 }
 
 func script(t testing.TB, text string) string {
