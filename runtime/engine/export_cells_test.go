@@ -14,7 +14,7 @@ import (
 // After runs operations of which the first cannot be done, on sequence 0, and another on sequence
 // 1, which holds one token. It returns what sequence 1 holds then.
 func (e *Engine) After(t testing.TB) (held int) {
-	err := e.call(context.Background(), "test", time.Time{}, nil,
+	err := e.call(context.Background(), "test", time.Time{}, 0, nil,
 		func(_ context.Context, w *worker, _ kv.Admission) error {
 			_, err := w.c.Batch().Add(3, 0, llama.Seq(1), false)
 			require.NoError(t, err)

@@ -10,16 +10,19 @@ import (
 )
 
 // Waiting is the number of requests in the queue.
-func (e *Engine) Waiting() int {
+func (e *Engine) Waiting() int { return e.queue.length() }
+
+// Served is how many weighted tokens a tenant got.
+func (e *Engine) Served(scope, salt string) int64 {
 	e.queue.mu.Lock()
 	defer e.queue.mu.Unlock()
-	return len(e.queue.waiting)
+	return e.queue.fair.shares[tenant{scope, salt}].served
 }
 
 // Books are the cells that requests have, and those promised to them. The problem is a sequence of
 // which the context holds something else than the books say.
 func (e *Engine) Books() (busy, promised int, problem error) {
-	_ = e.call(context.Background(), "books", time.Time{}, nil,
+	_ = e.call(context.Background(), "books", time.Time{}, 0, nil,
 		func(_ context.Context, w *worker, _ kv.Admission) error {
 			s := w.cells.cache.Stats()
 			busy, promised = s.CellsBusy, s.CellsPromised

@@ -94,6 +94,7 @@ func (e *Engine) Generate(ctx context.Context, r infer.Request) iter.Seq2[infer.
 // will.
 func (g *generation) submit() error {
 	g.task.ctx, g.task.begin, g.task.priority = g.ctx, g.begin, g.r.Priority
+	g.task.tenant = tenant{g.r.KV.Scope, g.r.KV.Salt}
 	q := g.e.queue
 	if err := q.push(&g.task); err != nil {
 		g.free()
@@ -278,6 +279,7 @@ func (g *generation) begin(w *worker) bool {
 	}
 	g.unwatch = context.AfterFunc(g.ctx, func() { w.interrupt(g) })
 	g.pending = g.tokens[a.Reused:]
+	g.e.queue.charge(&g.task, promptWeight*len(g.pending))
 	w.start(g, a, g.tokens)
 	return true
 }

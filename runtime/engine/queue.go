@@ -14,23 +14,29 @@ import (
 // take it back; once the owner has claimed it, the owner sees it to its end.
 type task struct {
 	ctx       context.Context
+	tenant    tenant
 	priority  int
 	submitted time.Time
+	due       time.Time // zero without a deadline
+	arrival   uint64
+	share     *share // of the tenant; guarded by queue.mu
 	// begin is called by the owner. False means that there is no room yet: nothing has changed, and
 	// the task is asked again. True means that the owner has claimed it, or that its caller took it
 	// back.
-	begin func(*worker) bool
-	waits bool   // after begin said false: not for room, but for a prefix that is being computed
-	tried uint64 // the owner's count of changes when it last found no room, and one
+	begin  func(*worker) bool
+	waits  bool   // after begin said false: not for room, but for a prefix that is being computed
+	tried  uint64 // the owner's count of changes when it last found no room, and one
+	looked uint64 // the owner's look at the queue in which it was last asked
 }
 
-// queue holds the tasks that wait, higher priority first, then by arrival. It also counts who
-// uses the model outside the owner goroutine, so that the model is freed after them.
+// queue holds the tasks that wait; fair orders them. It also counts who uses the model outside the
+// owner goroutine, so that the model is freed after them.
 type queue struct {
 	wake chan struct{} // holds one value when the owner should look again
 
 	mu      sync.Mutex
 	waiting []*task
+	fair    fair
 	most    int // tasks waiting
 	inside  int // calls that use the model
 	closed  bool
@@ -81,9 +87,21 @@ func (q *queue) push(t *task) error {
 		}
 	}
 	t.submitted = time.Now()
-	q.waiting = insert(q.waiting, t, func(t *task) int { return t.priority })
+	if d, ok := t.ctx.Deadline(); ok {
+		// On the monotonic clock: dues compare rightly when the wall clock was set in between.
+		t.due = t.submitted.Add(d.Sub(t.submitted))
+	}
+	q.fair.arrive(t)
+	q.waiting = append(q.waiting, t)
 	q.signal()
 	return nil
+}
+
+// charge counts what a task got, in weighted tokens.
+func (q *queue) charge(t *task, weighted int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	t.share.served += int64(weighted)
 }
 
 // insert puts x behind those of its priority or a higher one.
@@ -105,14 +123,22 @@ func (q *queue) claim(t *task) bool {
 		return false
 	}
 	q.waiting = slices.Delete(q.waiting, at, at+1)
+	q.fair.leave(t)
 	return true
 }
 
-// tasks appends those that wait to dst, in order.
+// tasks appends those that wait to dst, in the order that holds until one is charged.
 func (q *queue) tasks(dst []*task) []*task {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	slices.SortFunc(q.waiting, before) // in place: the next time it is nearly sorted
 	return append(dst, q.waiting...)
+}
+
+func (q *queue) length() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.waiting)
 }
 
 // over says that the queue is closed, empty, and that nobody uses the model.

@@ -18,7 +18,7 @@ func TestQueue(t *testing.T) {
 		model := []*task{}
 		t.Repeat(map[string]func(*rapid.T){
 			"push": func(t *rapid.T) {
-				n := &task{priority: rapid.IntRange(-2, 2).Draw(t, "priority")}
+				n := &task{ctx: t.Context(), priority: rapid.IntRange(-2, 2).Draw(t, "priority")}
 				err := q.push(n)
 				if len(model) == most {
 					require.Equal(t, infer.KindBusy, infer.KindOf(err))
@@ -63,7 +63,7 @@ func TestQueueClose(t *testing.T) {
 	q.close()
 	<-q.wake
 	require.Equal(t, infer.KindClosed, infer.KindOf(q.enter()))
-	require.Equal(t, infer.KindClosed, infer.KindOf(q.push(&task{})))
+	require.Equal(t, infer.KindClosed, infer.KindOf(q.push(&task{ctx: t.Context()})))
 	require.False(t, q.over(), "the model is in use")
 	q.leave()
 	<-q.wake

@@ -60,7 +60,7 @@ func (e *Engine) Score(ctx context.Context, r infer.ScoreRequest) (infer.Scores,
 	// The logits before token from are needed, so at least that one is computed again.
 	need := kv.Request{Key: e.key, Tokens: booked(tokens[:from]), Limit: len(tokens)}
 	submitted := time.Now()
-	err = e.call(ctx, op, r.Deadline, &need, func(ctx context.Context, w *worker,
+	err = e.call(ctx, op, r.Deadline, len(tokens), &need, func(ctx context.Context, w *worker,
 		a kv.Admission,
 	) error {
 		begin := time.Now()
@@ -187,6 +187,10 @@ func (e *Engine) Embed(ctx context.Context, texts []string) ([][]float32, error)
 			return nil, err
 		}
 	}
+	cost := 0
+	for _, tokens := range all {
+		cost += len(tokens)
+	}
 	out := make([][]float32, len(texts))
 	var need *kv.Request
 	if e.info.Abilities.Generate {
@@ -195,7 +199,7 @@ func (e *Engine) Embed(ctx context.Context, texts []string) ([][]float32, error)
 			Key: e.key, Tokens: booked(longest), Policy: kv.Policy{NoReuse: true},
 		}
 	}
-	err := e.call(ctx, op, time.Time{}, need, func(ctx context.Context, w *worker,
+	err := e.call(ctx, op, time.Time{}, cost, need, func(ctx context.Context, w *worker,
 		a kv.Admission,
 	) error {
 		if need == nil {

@@ -131,7 +131,7 @@ func (w *worker) guess(g *generation) []llama.Token {
 // verified takes the tokens that a part's picks chose, in order, and lets context and books agree
 // on how much of the draft was right.
 func (w *worker) verified(p *part) (infer.Finish, error) {
-	g, taken, chunk := p.g, 0, infer.Chunk{}
+	g, taken, chunk, before := p.g, 0, infer.Chunk{}, p.g.usage.CompletionTokens
 	var reason infer.Finish
 	var err error
 	for i := 0; i <= p.drafts && reason == "" && err == nil; i++ {
@@ -146,6 +146,7 @@ func (w *worker) verified(p *part) (infer.Finish, error) {
 		}
 	}
 	g.pending = g.next[:]
+	w.e.queue.charge(&g.task, answerWeight*(g.usage.CompletionTokens-before))
 	if !g.tellReader(&chunk) {
 		err = errors.Join(err, context.Cause(g.ctx))
 	}

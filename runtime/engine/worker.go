@@ -21,7 +21,8 @@ type worker struct {
 	running []*generation // have a sequence, by admission
 	parked  []*generation // had one, by priority and then by time
 	changes uint64        // counts what may have made room
-	tasks   []*task       // scratch of admit
+	tasks   []*task       // scratch of admitNext
+	looks   uint64        // at the queue
 	step    stepState
 	pace    pace
 
@@ -82,16 +83,27 @@ func (w *worker) sweep() {
 	}
 }
 
-// admit begins what waits, by priority, as far as there is room. Parked requests come first among
-// their equals. Who finds no room holds up those behind it, so that it is not passed for ever.
+// admit begins what waits, in the queue's order, as far as there is room. Parked requests come
+// first among their equals. Who finds no room holds up those behind it, so that it is not passed
+// for ever.
 func (w *worker) admit() {
+	w.looks++
+	// Who comes while others begin is for the next look: answers go on in between.
+	for n := w.e.queue.length(); w.admitNext() && n > 1; n-- {
+	}
+}
+
+// admitNext begins the first task that this look at the queue has not asked yet; false when there
+// is none, or no room.
+func (w *worker) admitNext() bool {
 	w.tasks = w.e.queue.tasks(w.tasks[:0])
 	for _, t := range w.tasks {
-		if !w.resume(t.priority) {
-			return
+		if t.looked == w.looks {
+			continue
 		}
-		if t.tried == w.changes+1 {
-			return
+		t.looked = w.looks
+		if !w.resume(t.priority) || t.tried == w.changes+1 {
+			return false
 		}
 		for !t.begin(w) {
 			if t.waits {
@@ -99,13 +111,17 @@ func (w *worker) admit() {
 			}
 			if !w.makeRoom(t.priority) {
 				t.tried = w.changes + 1
-				return
+				return false
 			}
+		}
+		if !t.waits {
+			return true // it was charged, so the order is another
 		}
 	}
 	if len(w.tasks) == 0 {
 		w.resume(-infer.PriorityMax)
 	}
+	return false
 }
 
 // resume brings parked requests of at least this priority back, but for those whose answer nobody
@@ -279,6 +295,7 @@ type visit struct {
 	task
 	e    *Engine
 	op   string
+	cost int         // tokens, those that are reused included
 	need *kv.Request // the sequence that it wants, nil for none
 	run  func(context.Context, *worker, kv.Admission) error
 	done chan error
@@ -306,6 +323,7 @@ func (v *visit) begin(w *worker) bool {
 		}
 		return true
 	}
+	v.e.queue.charge(&v.task, promptWeight*(v.cost-a.Reused))
 	stop := w.abortOn(v.ctx)
 	err := w.visit(v, a)
 	stop()
@@ -349,16 +367,16 @@ func (w *worker) abortOn(ctx context.Context) (stop func()) {
 	}
 }
 
-// call runs a visit on the owner goroutine and waits for it.
-func (e *Engine) call(ctx context.Context, op string, deadline time.Time, need *kv.Request,
-	run func(context.Context, *worker, kv.Admission) error,
+// call runs a visit that computes so many tokens on the owner goroutine and waits for it.
+func (e *Engine) call(ctx context.Context, op string, deadline time.Time, cost int,
+	need *kv.Request, run func(context.Context, *worker, kv.Admission) error,
 ) error {
 	ctx, cancel := e.bind(ctx, deadline)
 	defer cancel(context.Canceled)
 	if ctx.Err() != nil {
 		return ended(op, ctx)
 	}
-	v := &visit{e: e, op: op, need: need, run: run, done: make(chan error, 1)}
+	v := &visit{e: e, op: op, cost: cost, need: need, run: run, done: make(chan error, 1)}
 	v.ctx, v.task.begin = ctx, v.begin
 	if err := e.queue.push(&v.task); err != nil {
 		return err

@@ -91,8 +91,10 @@ type Request struct {
 	Speculate Speculation // "" leaves it to the engine
 
 	KV       KVPolicy
-	Priority int       // higher first; 0 is normal
-	Deadline time.Time // zero means none
+	Priority int // higher first; 0 is normal
+	// Deadline ends the request; zero means none. Of one tenant's requests that wait with equal
+	// priority, the earliest is first.
+	Deadline time.Time
 }
 
 // Constraint restricts the answer. At most one field is set.
