@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math"
@@ -15,11 +16,12 @@ import (
 type stepState struct {
 	parts   []part
 	picks   []llama.Pick
-	streams int  // sequences that got their next token
-	prefill int  // tokens of prompts
-	drafted int  // tokens that were guessed
-	spare   int  // outputs left for guesses
-	moved   bool // something else changed, so that the next look may find more
+	prompts []*generation // scratch of fillShared
+	streams int           // sequences that got their next token
+	prefill int           // tokens of prompts
+	drafted int           // tokens that were guessed
+	spare   int           // outputs left for guesses
+	moved   bool          // something else changed, so that the next look may find more
 	turn    int
 }
 
@@ -110,16 +112,45 @@ func (w *worker) fillShared() {
 			s.streams += w.add(g, 1)
 		}
 	}
+	s.prompts = s.prompts[:0]
+	for _, g := range w.running {
+		if takes(g) && len(g.pending) > 1 {
+			s.prompts = append(s.prompts, g)
+		}
+	}
 	room := min(w.c.Info().MicroBatch, w.c.Batch().Room())
 	if s.streams > 0 {
 		room = min(room, w.pace.chunk())
 	}
-	for i := 0; i < len(w.running) && room > 0; i++ {
-		if g := w.running[i]; takes(g) && len(g.pending) > 1 {
-			n := w.add(g, room)
-			room -= n
-			s.prefill += n
+	w.fillPrompts(room)
+}
+
+// promptShare is the part of a step's prompt tokens, one in so many, that the prompt admitted first
+// can have whatever the others need.
+const promptShare = 4
+
+// fillPrompts computes up to room tokens of s.prompts. The one with the fewest tokens left comes
+// first, as the mean time to the first token is then the least; a share is kept for the one that
+// was admitted first, so that none waits for ever.
+func (w *worker) fillPrompts(room int) {
+	s := &w.step
+	if len(s.prompts) == 0 {
+		return
+	}
+	first, kept := s.prompts[0], room/promptShare
+	slices.SortStableFunc(s.prompts, func(a, b *generation) int {
+		return cmp.Compare(len(a.pending), len(b.pending))
+	})
+	for _, g := range s.prompts {
+		if g.seq == kv.NoSeq {
+			continue // parked or ended, for the room of another
 		}
+		if g == first {
+			kept = 0
+		}
+		n := w.add(g, room-kept)
+		room -= n
+		s.prefill += n
 	}
 }
 

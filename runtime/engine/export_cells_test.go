@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/norion/norion/kv"
+	"github.com/norion/norion/runtime/infer"
 	"github.com/norion/norion/runtime/llama"
 )
 
@@ -30,4 +31,33 @@ func (e *Engine) After(t testing.TB) (held int) {
 		})
 	require.NoError(t, err)
 	return held
+}
+
+// Steps begins requests of one answer token in order, and returns how many steps each takes to it.
+func (e *Engine) Steps(t testing.TB, requests ...infer.Request) []int {
+	steps := make([]int, len(requests))
+	err := e.call(t.Context(), "test", time.Time{}, 0, nil,
+		func(ctx context.Context, w *worker, _ kv.Admission) error {
+			all := make([]*generation, len(requests))
+			for i := range requests {
+				g, err := e.prepare(ctx, &requests[i])
+				require.NoError(t, err)
+				g.task.ctx = g.ctx
+				require.NoError(t, e.queue.push(&g.task))
+				require.True(t, g.begin(w))
+				all[i] = g
+			}
+			for n := 1; len(w.running) > 0; n++ {
+				require.True(t, w.advance())
+				for i, g := range all {
+					if steps[i] == 0 && g.usage.CompletionTokens > 0 {
+						steps[i] = n
+						require.NoError(t, g.err)
+					}
+				}
+			}
+			return nil
+		})
+	require.NoError(t, err)
+	return steps
 }

@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 
@@ -91,4 +92,33 @@ func TestServed(t *testing.T) {
 	r.KV.Scope = "new"
 	_, f = answer(t, e, r)
 	require.EqualValues(t, want+f.Usage.Computed+2*7, e.Served("new", ""), "lifted to the last")
+}
+
+// TestPromptOrder counts the steps until each of several prompts has its answer's first token:
+// a short prompt does not wait for a long one, and the long one goes on.
+func TestPromptOrder(t *testing.T) {
+	e := openTiny(t, func(o *engine.Options) {
+		o.Sequences, o.ContextTokens, o.MicroBatch = 16, 1024, 32
+	})
+	prompts := func(lengths ...int) (out []infer.Request) {
+		for _, n := range lengths {
+			out = append(out, infer.Request{
+				Tokens:    slices.Repeat([]infer.TokenID{5}, n),
+				MaxTokens: 1, IgnoreEOS: true, KV: infer.KVPolicy{NoReuse: true},
+			})
+		}
+		return out
+	}
+	for _, c := range []struct{ lengths, want []int }{
+		{[]int{800}, []int{25}},
+		{[]int{800, 20}, []int{26, 1}},
+		{[]int{96, 96, 96}, []int{3, 6, 9}},
+		{[]int{64, 96}, []int{2, 5}},
+		{[]int{128, 24, 24, 24}, []int{7, 1, 2, 3}}, // 24 of each step for the others, 8 for the first
+	} {
+		require.Equal(t, c.want, e.Steps(t, prompts(c.lengths...)...), "%v", c.lengths)
+	}
+	many := e.Steps(t, prompts(append([]int{600}, slices.Repeat([]int{200}, 14)...)...)...)
+	require.Equal(t, (600+14*200+31)/32, many[14])
+	require.Less(t, many[0], many[14]*2/3, "shorter ones do not hold it up to the end")
 }
