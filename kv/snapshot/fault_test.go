@@ -124,6 +124,37 @@ func TestL7L8SaveFails(t *testing.T) {
 	}
 }
 
+// TestC1Pause: a wall clock that is set back by an hour or forward by a year while the store pauses
+// after a failed save neither lengthens the pause nor loses what was saved (C1).
+func TestC1Pause(t *testing.T) {
+	t.Parallel()
+	for name, jump := range map[string]time.Duration{
+		"back": -time.Hour, "forward": 365 * 24 * time.Hour,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var d *disk.Faulty
+			dir, now := t.TempDir(), &clock{now: time.Unix(1e9, 0)}
+			s := opened(t, dir, func(o *snapshot.Options) {
+				faulty(&d)(o)
+				o.RAMBytes, o.Now = 1<<20, now.time
+			})
+			kept := put(t, s, state(1, 3), fill(1, 300))
+			d.Set(disk.Faults{Fail: func(disk.Op, string, int) error { return errors.New("no") }})
+			id := put(t, s, state(2, 3), fill(2, 300))
+			require.Equal(t, uint64(1), s.Stats().Saves.Failed)
+			d.Set(disk.Faults{})
+			now.move(jump + snapshot.RetryFirst)
+			put(t, s, state(2, 3), fill(2, 300))
+			require.Equal(t, uint64(2), s.Stats().Saves.Done)
+			require.NoError(t, s.Close())
+			s = opened(t, dir, diskOnly)
+			requireHit(t, s, kept, fill(1, 300), snapshot.FromDisk)
+			requireHit(t, s, id, fill(2, 300), snapshot.FromDisk)
+		})
+	}
+}
+
 // The pause between failed saves has an end.
 func TestPauseBounded(t *testing.T) {
 	t.Parallel()

@@ -38,6 +38,13 @@ func parseName(name string) (id ID, ok bool) {
 	return id, err == nil
 }
 
+// pausing says that a save failed less than a pause ago. After a clock that was set back there is
+// no telling: then the disk is asked again.
+func (s *Store) pausing(now time.Time) bool {
+	since := now.Sub(s.failed)
+	return since >= 0 && since < s.pause
+}
+
 // enqueue has an entry written, where the queue has room and the disk tier works.
 func (s *Store) enqueue(e *entry) {
 	if s.dir == nil || e.queued {
@@ -45,7 +52,7 @@ func (s *Store) enqueue(e *entry) {
 	}
 	size := int64(cap(e.buf))
 	if len(s.queue) >= queueEntriesMax || s.queued > 0 && s.queued+size > s.o.QueueBytes ||
-		s.o.Now().Before(s.retry) {
+		s.pausing(s.o.Now()) {
 		s.saves.Skipped++
 		return
 	}
@@ -123,7 +130,7 @@ func (s *Store) finish(e *entry, wrote bool, err error) {
 		s.saves.Failed++
 		s.disk.degraded = err
 		s.pause = min(max(retryFirst, 2*s.pause), retryMax)
-		s.retry = s.o.Now().Add(s.pause)
+		s.failed = s.o.Now()
 		s.o.Log.Warn("snapshot not saved", "id", e.id, "reason", err, "pause", s.pause)
 	}
 	s.unlease(e)

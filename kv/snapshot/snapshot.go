@@ -144,8 +144,8 @@ type Store struct {
 	waiting  int           // entries of queue and the one being written
 	queued   int64         // bytes of those
 	idle     chan struct{} // not nil while there is something to save; closed then
-	retry    time.Time     // no save before
-	pause    time.Duration // before the next retry
+	failed   time.Time     // when a save last did
+	pause    time.Duration // until the next one after it
 	sequence uint64        // of entries, to break ties
 	leases   int           // of callers
 	misses   map[Miss]uint64

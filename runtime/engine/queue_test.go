@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"context"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -68,4 +70,24 @@ func TestQueueClose(t *testing.T) {
 	q.leave()
 	<-q.wake
 	require.True(t, q.over())
+}
+
+// TestC1Queue: what the queue orders and measures by is not the wall clock. Order is by number,
+// whatever the times of arrival say, and times have a reading of the monotonic clock (C1).
+func TestC1Queue(t *testing.T) {
+	t.Parallel()
+	q := newQueue(8)
+	wall := time.Now().Round(0) // no monotonic reading, as a deadline from a message
+	ctx, cancel := context.WithDeadline(t.Context(), wall.Add(time.Hour))
+	defer cancel()
+	first, second := &task{ctx: ctx}, &task{ctx: t.Context()}
+	third, fourth := &task{ctx: t.Context()}, &task{ctx: t.Context()}
+	for _, n := range []*task{first, second, third, fourth} {
+		require.NoError(t, q.push(n))
+		require.False(t, n.submitted == n.submitted.Round(0), "a monotonic reading")
+	}
+	require.False(t, first.due == first.due.Round(0), "of the deadline, too")
+	second.submitted = wall.AddDate(1, 0, 0) // the clock was set forward, and then back
+	third.submitted = wall.Add(-time.Hour)
+	require.Equal(t, []*task{first, second, third, fourth}, q.tasks(nil))
 }
