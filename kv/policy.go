@@ -70,7 +70,7 @@ type Refuse struct{}
 // time: StreamingLLM, arXiv 2309.17453. What lay between is forgotten.
 type SinkWindow struct {
 	Sinks  int // 0 measures what the sinks are worth; 4 suffice
-	Window int // 1 or more
+	Window int // 2 or more
 	Block  int // 1..Window; 0 means an eighth of Window
 }
 

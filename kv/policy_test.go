@@ -34,6 +34,30 @@ func TestSinkWindow(t *testing.T) {
 	}
 }
 
+// TestSinkWindowBorder: the smallest windows that are accepted let a sequence go on for ever.
+func TestSinkWindowBorder(t *testing.T) {
+	t.Parallel()
+	for sinks := range 3 {
+		w := kv.SinkWindow{Sinks: sinks, Window: 2}
+		require.NoError(t, w.Validate())
+		e := newEngine(t, shared)
+		text := seqOf(1, 50)
+		a := e.begin(kv.Request{Tokens: text, Policy: kv.Policy{Evict: w}})
+		held := e.c.Tokens(a.Seq)
+		require.Equal(t, text[:sinks], held[:sinks])
+		require.Equal(t, text[49], held[len(held)-1])
+
+		w.Window = 1
+		_, err := w.Evict(kv.View{Length: sinks + 1, Limit: sinks + 1, Want: 1})
+		require.Error(t, err, "it could give up nothing")
+		err = w.Validate()
+		require.ErrorIs(t, err, kv.ErrInvalid)
+		var typed *kv.Error
+		require.ErrorAs(t, err, &typed)
+		require.NotEmpty(t, typed.Hint)
+	}
+}
+
 // TestKeepSystem and MiddleOut keep what they say, by the prompt's own lengths.
 func TestBuiltinChoices(t *testing.T) {
 	t.Parallel()

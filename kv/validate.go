@@ -87,14 +87,19 @@ func (p Policy) evictor() Evictor {
 	return p.Evict
 }
 
-// Validate refuses a window that is smaller than the sinks, and a block larger than the window.
+// sinkWindowMin is the smallest window of which something can be given up: the last token stays.
+const sinkWindowMin = 2
+
+// Validate refuses a window that is smaller than the sinks, a block larger than the window, and a
+// window that can give up nothing.
 func (w SinkWindow) Validate() error {
 	const op = "sink-window"
 	switch {
 	case w.Sinks < 0 || w.Sinks > TokensMax:
 		return fail(op, ErrInvalid, "Sinks", "4 suffice", "%d is outside 0..%d", w.Sinks, TokensMax)
-	case w.Window < 1 || w.Window > TokensMax:
-		return fail(op, ErrInvalid, "Window", "", "%d is outside 1..%d", w.Window, TokensMax)
+	case w.Window < sinkWindowMin || w.Window > TokensMax:
+		return fail(op, ErrInvalid, "Window", "the last token stays: a window of 1 has nothing to give up",
+			"%d is outside %d..%d", w.Window, sinkWindowMin, TokensMax)
 	case w.Block < 0:
 		return fail(op, ErrInvalid, "Block", "0 chooses", "%d is negative", w.Block)
 	case w.Window < w.Sinks:
