@@ -13,6 +13,17 @@ func call[E any](hook *func(E), e E) {
 	(*hook)(e)
 }
 
+// SetCosts decides by other costs from now on, such as measured ones; what is 0 has the proportions
+// of the defaults. O(sequences and blobs). Kinds: ErrInvalid, and nothing has changed.
+func (c *Cache) SetCosts(costs Costs) error {
+	if err := costs.validate("set costs"); err != nil {
+		return err
+	}
+	c.cfg.Costs = costs.defaults()
+	c.tree.setCosts(c.cfg.Costs)
+	return nil
+}
+
 // Length is how many tokens seq holds.
 func (c *Cache) Length(seq Seq) int { return len(c.Tokens(seq)) }
 

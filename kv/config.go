@@ -65,7 +65,7 @@ type Config struct {
 }
 
 // Costs compare computing with moving, in any one unit of time, such as nanoseconds. The zero
-// value has the proportions of a small model on a processor.
+// value has the proportions of a small model on a processor; see also Cache.SetCosts.
 type Costs struct {
 	Compute     float64 // one token of a prompt; 0 means 1
 	ComputePair float64 // besides, one token for each token before it: attention

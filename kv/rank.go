@@ -26,6 +26,18 @@ func (c Costs) compute(from, to int) float64 {
 	return (b-a)*c.Compute + (b*b-a*a)/2*c.ComputePair
 }
 
+// setCosts ranks by other costs from now on. What was aged by the old ones stays in proportion.
+func (t *Tree) setCosts(c Costs) {
+	scale := c.Compute / t.costs.Compute
+	for p := range t.age {
+		t.age[p] *= scale
+		for _, h := range t.held[p] {
+			h.base *= scale
+		}
+	}
+	t.costs = c
+}
+
 // Touch says that h was used again.
 func (t *Tree) Touch(h *Holding) {
 	h.uses++

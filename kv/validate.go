@@ -28,12 +28,8 @@ func (c Config) Validate() error {
 			return fail(op, ErrInvalid, f.name, "", "%d is outside %d..%d", f.v, f.min, f.to)
 		}
 	}
-	for _, v := range []float64{
-		c.Costs.Compute, c.Costs.ComputePair, c.Costs.Copy, c.Costs.Restore, c.Costs.RestoreDisk,
-	} {
-		if !(v >= 0 && v <= math.MaxFloat32) {
-			return fail(op, ErrInvalid, "Costs", "", "%v is no cost", v)
-		}
+	if err := c.Costs.validate(op); err != nil {
+		return err
 	}
 	switch {
 	case c.SmallWindow && c.Window == 0:
@@ -44,6 +40,16 @@ func (c Config) Validate() error {
 	case c.DiskBytes > 0 && c.RAMBytes == 0:
 		return fail(op, ErrContradicts, "DiskBytes", "set RAMBytes",
 			"state reaches the disk through memory")
+	}
+	return nil
+}
+
+// validate refuses what is no cost.
+func (c Costs) validate(op string) error {
+	for _, v := range []float64{c.Compute, c.ComputePair, c.Copy, c.Restore, c.RestoreDisk} {
+		if !(v >= 0 && v <= math.MaxFloat32) {
+			return fail(op, ErrInvalid, "Costs", "use 0 for the default proportion", "%v is no cost", v)
+		}
 	}
 	return nil
 }
