@@ -45,10 +45,12 @@ type Engine struct {
 	speculate infer.Speculation
 	pooling   gguf.Pooling
 
-	key      kv.Key // of prefixes that every request can share
-	shared   bool   // the layout
-	evict    kv.Evictor
-	evictors map[string]kv.Evictor
+	key    kv.Key // of prefixes that every request can share
+	shared bool   // the layout
+	// checkpoints says that saved state of this model is cut at checkpoints, and that there are some.
+	checkpoints bool
+	evict       kv.Evictor
+	evictors    map[string]kv.Evictor
 
 	life   context.Context // ends when Close begins
 	end    context.CancelCauseFunc

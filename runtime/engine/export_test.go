@@ -9,6 +9,9 @@ import (
 	"github.com/norion/norion/runtime/llama"
 )
 
+// CheckpointEvery is the distance of the checkpoints of a long prompt.
+var CheckpointEvery = checkpointEvery
+
 // Waiting is the number of requests in the queue.
 func (e *Engine) Waiting() int { return e.queue.length() }
 

@@ -28,6 +28,7 @@ type generation struct {
 	cancel  context.CancelCauseFunc
 	task    task
 	tokens  []kv.Token
+	system  int // how many of them are the system prompt, where somebody wants to know
 	limit   int // answer tokens
 	policy  kv.Policy
 	sampler *llama.Sampler

@@ -85,7 +85,9 @@ func (w *worker) open(o *Options, plan loadPlan) (err error) {
 	if !w.c.Info().Memory {
 		return nil
 	}
-	if w.cells, err = newCells(w.c, w.e.books(o, plan)); err != nil || o.CacheDir == "" {
+	cfg := w.e.books(o, plan)
+	w.e.checkpoints = cfg.RAMBytes > 0 && (cfg.Recurrent || cfg.Window > 0)
+	if w.cells, err = newCells(w.c, cfg); err != nil || o.CacheDir == "" {
 		return err
 	}
 	note, err := w.cells.openDisk(o, w.e)
@@ -116,7 +118,27 @@ func (e *Engine) books(o *Options, plan loadPlan) kv.Config {
 	if o.Shared {
 		cfg.Layout, cfg.Cells, cfg.CopyByState = kv.Shared, plan.need.cells, false
 	}
+	cfg.CheckpointEvery = checkpointEvery(e.bounded, max(1, m.Window), cfg.CellBytes, o.RAM)
 	return cfg
+}
+
+// Bounds of the checkpoints between the marks of a prompt.
+const (
+	checkpointShare  = 4 // those of the longest prompt take at most one part in so many of the memory
+	checkpointTokens = 256
+)
+
+// checkpointEvery is the distance in tokens of the checkpoints of a long prompt, 0 for none. A
+// prompt that leaves an earlier one anywhere is computed from the last checkpoint before, so
+// closer is better, but each has the bytes of a window, and what they take is missing elsewhere.
+// Closer than a window they would have the same cells twice.
+func checkpointEvery(tokens, window int, cellBytes, memory int64) int {
+	count := memory / checkpointShare / max(1, int64(window)*cellBytes)
+	if count == 0 {
+		return 0
+	}
+	closest := max(window, checkpointTokens, (tokens+kv.CheckpointsMax-1)/kv.CheckpointsMax)
+	return max(closest, int((int64(tokens)+count-1)/count))
 }
 
 func (o *Options) modelParams(paths []string, n need) llama.ModelParams {

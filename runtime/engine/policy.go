@@ -38,7 +38,7 @@ func (g *generation) key() kv.Key {
 // kvRequest asks for a sequence that holds tokens and what is left of the answer.
 func (g *generation) kvRequest(tokens []kv.Token) kv.Request {
 	r := kv.Request{
-		Key: g.key(), Tokens: tokens, Policy: g.policy,
+		Key: g.key(), Tokens: tokens, Policy: g.policy, System: g.system,
 		Limit: min(len(g.tokens)+g.limit, g.e.bounded),
 	}
 	if g.r.KV.Deterministic {
@@ -106,11 +106,27 @@ func (g *generation) readPolicy() error {
 	if err := g.policy.Validate(); err != nil {
 		return fail("generate", err)
 	}
+	return g.readSystem()
+}
+
+// readSystem counts the tokens of the system prompt for those who want to know: policies that keep
+// it, and models of which a state can be cut only where a checkpoint is. It takes a rendering.
+func (g *generation) readSystem() (err error) {
+	keeps := false
 	switch g.policy.Evict.(type) {
 	case kv.KeepSystem, kv.MiddleOut:
-		n, err := g.systemTokens()
-		g.policy.Evict = keeping{g.policy.Evict, n}
+		keeps = true
+	}
+	if !keeps && !g.e.checkpoints {
+		return nil
+	}
+	g.system, err = g.systemTokens()
+	switch {
+	case keeps:
+		g.policy.Evict = keeping{g.policy.Evict, g.system}
 		return err
+	case err != nil: // a template that wants more of a conversation: there is one checkpoint less
+		g.e.log.Debug("the end of the system prompt is not known", "error", infer.KindOf(err))
 	}
 	return nil
 }

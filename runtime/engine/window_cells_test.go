@@ -90,11 +90,16 @@ func ids(lps []infer.Logprob) []infer.TokenID {
 // best tokens are as near to each other as rounding, either may be taken, and the answers part.
 func closeTo(t testing.TB, want, got []infer.Logprob, what ...any) {
 	t.Helper()
-	const rounding = 0.02
+	closeWithin(t, 0.02, want, got, what...)
+}
+
+// closeWithin is closeTo for a model whose rounding is of that size.
+func closeWithin(t testing.TB, rounding float64, want, got []infer.Logprob, what ...any) {
+	t.Helper()
 	require.Len(t, got, len(want), what...)
 	for i, w := range want {
 		if best := w.Top; w.Token.ID != got[i].Token.ID && got[i].Token.ID == best[1].Token.ID &&
-			best[0].Logprob-best[1].Logprob < rounding {
+			float64(best[0].Logprob-best[1].Logprob) < rounding {
 			return
 		}
 		require.Equal(t, ids(want[:i+1]), ids(got[:i+1]), what...)
