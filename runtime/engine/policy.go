@@ -131,6 +131,14 @@ func (g *generation) readSystem() (err error) {
 	return nil
 }
 
+// restorable says whether what the request has computed, so many tokens, can be saved and restored
+// as it was. A saved state leaves out what the window has passed; what is left lies in other cells
+// then, and the processor's attention sums it in another order.
+func (g *generation) restorable(tokens int) bool {
+	window := g.e.model.Info().Window
+	return !g.r.KV.Deterministic || window == 0 || tokens <= window
+}
+
 // keeping tells a policy that never gives up the system prompt how many tokens that has.
 type keeping struct {
 	kv.Evictor

@@ -106,8 +106,8 @@ func TestWindowRestartBranch(t *testing.T) {
 	})
 }
 
-// TestWindowRestartSystem: after a restart, a system prompt that conversations have in common is not
-// computed again.
+// TestWindowRestartSystem: after a restart, a system prompt that conversations have in common is
+// not computed again.
 func TestWindowRestartSystem(t *testing.T) {
 	windowRestarts(t, func(t *testing.T, o engine.Options) {
 		o.Template = chatML

@@ -139,6 +139,9 @@ func (w *worker) resume(priority int) bool {
 			return false
 		}
 		a, err := w.cells.cache.Resume(g.blob)
+		if errors.Is(err, kv.ErrUnknown) { // what it had is gone, or was not kept
+			a, err = w.cells.cache.Begin(g.kvRequest(g.held))
+		}
 		switch {
 		case errors.Is(err, kv.ErrNoRoom):
 			if !w.makeRoom(g.r.Priority) {
@@ -146,14 +149,11 @@ func (w *worker) resume(priority int) bool {
 				return false
 			}
 			continue
-		case err != nil: // what it had is gone: it is computed again
-			a, err = w.cells.cache.Begin(g.kvRequest(g.held))
-			if err != nil {
-				w.finish(g, nil, fail("generate", err))
-				continue
-			}
-			g.pending = slices.Concat(g.held[a.Reused:], g.pending)
+		case err != nil:
+			w.finish(g, nil, fail("generate", err))
+			continue
 		}
+		g.pending = slices.Concat(g.held[a.Reused:], g.pending)
 		w.parked = slices.Delete(w.parked, i, i+1)
 		w.start(g, a, g.held)
 	}
@@ -184,11 +184,11 @@ func (w *worker) makeRoom(priority int) bool {
 	return freed
 }
 
-// park moves a request's cells to memory, to be resumed later.
+// park takes a request's cells away, to be resumed later.
 func (w *worker) park(g *generation) bool {
 	held := slices.Clone(w.cells.cache.Tokens(g.seq))
-	id, ops, err := w.cells.cache.Park(g.seq)
-	if err != nil {
+	id, ops, ok := w.vacate(g, len(held))
+	if !ok {
 		return false
 	}
 	g.held, g.blob = held, id
@@ -200,6 +200,21 @@ func (w *worker) park(g *generation) bool {
 	g.seq, g.usage.Parked = kv.NoSeq, g.usage.Parked+1
 	w.changes++
 	return true
+}
+
+// vacate plans that a request loses its cells: they are saved to memory, or where that would change
+// a deterministic answer, dropped to be computed again.
+func (w *worker) vacate(g *generation, held int) (kv.BlobID, []kv.Op, bool) {
+	books := w.cells.cache
+	if g.restorable(held) {
+		id, ops, err := books.Park(g.seq)
+		return id, ops, err == nil
+	}
+	if books.Stats().RAM.Budget == 0 {
+		return 0, nil, false // nobody is parked
+	}
+	w.e.log.Debug("a parked request will be computed again", "tokens", held)
+	return 0, books.Drop(g.seq), true
 }
 
 // start gives a request its sequence, with what the admission found of tokens.
