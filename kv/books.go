@@ -24,6 +24,9 @@ func (c *Cache) SetCosts(costs Costs) error {
 	return nil
 }
 
+// Costs are those that the Cache decides by, with what was 0 filled in.
+func (c *Cache) Costs() Costs { return c.cfg.Costs }
+
 // Length is how many tokens seq holds.
 func (c *Cache) Length(seq Seq) int { return len(c.Tokens(seq)) }
 

@@ -55,7 +55,9 @@ func (w *worker) advance() bool {
 		w.failed(err)
 		return true
 	}
-	w.pace.note(time.Since(begin), s.streams, s.prefill, s.drafted)
+	took := time.Since(begin)
+	w.pace.note(took, s.streams, s.prefill, s.drafted)
+	w.measure(took)
 	for i := range s.parts {
 		w.computed(&s.parts[i])
 	}

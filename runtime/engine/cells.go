@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/norion/norion/kv"
 	"github.com/norion/norion/kv/snapshot"
@@ -17,6 +18,7 @@ type cells struct {
 	blobs map[kv.BlobID][]byte // saved state in memory
 	spare [][]byte             // buffers of forgotten blobs: fresh ones cost page faults
 	state []byte               // scratch of copies
+	costs costs                // what all this takes
 
 	disk     *snapshot.Store // nil without a disk tier
 	identity snapshot.Identity
@@ -89,6 +91,7 @@ func (x *cells) do(op kv.Op) error {
 
 // copyState gives a sequence cells of its own with what another one has.
 func (x *cells) copyState(from, to llama.Seq) error {
+	begin := time.Now()
 	n, err := x.c.StateSize(from, 0)
 	if err != nil {
 		return err
@@ -99,16 +102,24 @@ func (x *cells) copyState(from, to llama.Seq) error {
 	if _, err := x.c.StateGet(from, x.state[:n], 0); err != nil {
 		return err
 	}
-	return x.c.StateSet(to, x.state[:n], 0)
+	if err := x.c.StateSet(to, x.state[:n], 0); err != nil {
+		return err
+	}
+	x.costs.copy.moved(int(x.c.PosMax(from))+1, time.Since(begin))
+	return nil
 }
 
 // save copies the state of a sequence into memory. That there is no room for it is the books' to
 // know, not an error of the request.
 func (x *cells) save(op kv.Op, flags llama.StateFlags) error {
+	begin := time.Now()
 	n, err := x.c.StateSize(llama.Seq(op.Seq), flags)
 	if err == nil {
 		buf := x.buffer(n)
 		if n, err = x.c.StateGet(llama.Seq(op.Seq), buf, flags); err == nil {
+			if flags == 0 { // the bytes of a checkpoint are not in proportion to its tokens
+				x.costs.save.moved(int(op.P1), time.Since(begin))
+			}
 			x.blobs[op.Blob] = buf[:n]
 			return x.run(x.cache.Saved(op.Blob, int64(n)))
 		}
@@ -119,7 +130,7 @@ func (x *cells) save(op kv.Op, flags llama.StateFlags) error {
 }
 
 func (x *cells) restore(op kv.Op) error {
-	flags := llama.StateFlags(0)
+	begin, flags := time.Now(), llama.StateFlags(0)
 	if op.Partial {
 		flags = llama.StatePartial
 	}
@@ -135,7 +146,17 @@ func (x *cells) restore(op kv.Op) error {
 		x.cache.Lost(op.Blob, op.Place)
 		return errors.New("the saved state is gone")
 	}
-	return x.c.StateSet(llama.Seq(op.Seq), blob, flags)
+	if err := x.c.StateSet(llama.Seq(op.Seq), blob, flags); err != nil {
+		return err
+	}
+	switch {
+	case op.Partial:
+	case op.Place == kv.Disk:
+		x.costs.disk.moved(int(op.P1), time.Since(begin))
+	default:
+		x.costs.restore.moved(int(op.P1), time.Since(begin))
+	}
+	return nil
 }
 
 // buffer gives n bytes, of a forgotten blob where one is large enough and not far too large.

@@ -87,8 +87,11 @@ func (w *worker) open(o *Options, plan loadPlan) (err error) {
 	}
 	cfg := w.e.books(o, plan)
 	w.e.checkpoints = cfg.RAMBytes > 0 && (cfg.Recurrent || cfg.Window > 0)
-	if w.cells, err = newCells(w.c, cfg); err != nil || o.CacheDir == "" {
+	if w.cells, err = newCells(w.c, cfg); err != nil {
 		return err
+	}
+	if o.CacheDir == "" {
+		return nil
 	}
 	note, err := w.cells.openDisk(o, w.e)
 	if note != "" {

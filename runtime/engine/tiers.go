@@ -77,7 +77,9 @@ func (x *cells) spill(id kv.BlobID) error {
 	buf, err := x.disk.Buffer(int64(len(bytes)))
 	if err == nil {
 		copy(buf.Bytes(), bytes)
-		x.files[id], err = x.disk.Put(snapshot.State{Identity: of, Part: part, Tokens: b.Tokens}, buf)
+		x.files[id], err = x.disk.Put(snapshot.State{
+			Identity: of, Part: part, Tokens: b.Tokens, Recompute: x.costs.recompute(len(b.Tokens)),
+		}, buf)
 	}
 	if err != nil {
 		delete(x.files, id)
