@@ -15,31 +15,49 @@ type costs struct {
 	save    estimate // of x tokens into memory
 	restore estimate // of x tokens from memory
 	disk    estimate // of x tokens from disk
+	// decode is of a step that computes one token of so many answers, and one, while y cells of a
+	// shared buffer are idle; x is 1.
+	decode [decodeMax]estimate
 }
 
 const (
-	promptMin  = 16 // a shorter chunk costs what reading the weights costs, not its tokens
-	costsEvery = 32 // steps between two looks at the costs
+	promptMin  = 16    // a shorter chunk costs what reading the weights costs, not its tokens
+	decodeMax  = 16    // answers in one step that are told apart
+	decodeKeep = 0.999 // idle cells change seldom: the memory is of thousands of steps
+	costsEvery = 32    // steps between two looks at the costs
 )
 
-// measure books what a step that took d says of the costs, before its tokens are appended.
+// measure books what a step that took d says of the costs, before its tokens are appended, and what
+// idle sequences have cost the answers in it.
 func (w *worker) measure(d time.Duration) {
 	books, k := w.cells.cache, &w.cells.costs
-	tokens, before := 0, 0.0
-	for _, p := range w.step.parts {
-		if p.g.usage.CompletionTokens > 0 {
-			return // an answer
-		}
-		tokens += p.n
-		before += float64(p.n) * (float64(books.Length(p.g.seq)) + float64(p.n)/2)
-	}
-	if tokens >= promptMin {
-		k.prompt.add(float64(tokens), before, float64(d))
-	}
 	if w.step.turn%costsEvery == 0 && k.prompt.known() {
 		if err := books.SetCosts(k.books()); err != nil {
 			w.e.log.Warn("measured costs cannot be used", "error", err)
 		}
+	}
+	tokens, before, answers := 0, 0.0, 0
+	for _, p := range w.step.parts {
+		switch {
+		case p.g.usage.CompletionTokens == 0:
+			tokens += p.n
+			before += float64(p.n) * (float64(books.Length(p.g.seq)) + float64(p.n)/2)
+		case p.n == 1 && p.drafts == 0:
+			answers++
+		default: // it computes again, or guesses
+			return
+		}
+	}
+	if answers == 0 && tokens >= promptMin {
+		k.prompt.add(float64(tokens), before, float64(d))
+	}
+	if answers > 0 && w.e.shared {
+		if tokens == 0 && answers <= decodeMax {
+			s, e := books.Stats(), &k.decode[answers-1]
+			e.keep = decodeKeep
+			e.add(1, float64(s.Cells-s.CellsBusy), float64(d))
+		}
+		w.idle.charge(w, answers)
 	}
 }
 
@@ -59,4 +77,13 @@ func (k *costs) books() kv.Costs {
 func (k *costs) recompute(tokens int) time.Duration {
 	n := float64(tokens)
 	return time.Duration(min(k.prompt.at(n, n*n/2), math.MaxInt64/2))
+}
+
+// idleCell is what one idle cell adds to a step of so many answers at least, 0 while it is not
+// known.
+func (k *costs) idleCell(answers int) float64 {
+	if answers > decodeMax {
+		return 0
+	}
+	return k.decode[answers-1].sure()
 }

@@ -90,6 +90,7 @@ func (w *worker) open(o *Options, plan loadPlan) (err error) {
 	if w.cells, err = newCells(w.c, cfg); err != nil {
 		return err
 	}
+	w.idle = newIdlers(w.cells, cfg.Sequences)
 	if o.CacheDir == "" {
 		return nil
 	}

@@ -25,6 +25,7 @@ type worker struct {
 	looks   uint64        // at the queue
 	step    stepState
 	pace    pace
+	idle    idlers
 
 	mu      sync.Mutex
 	solo    *generation // the only one in the step that runs
