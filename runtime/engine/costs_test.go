@@ -35,7 +35,7 @@ func (e *Engine) Costs(t testing.TB) (c kv.Costs) {
 
 // visit runs on the owner goroutine.
 func (e *Engine) visit(t testing.TB, run func(*worker)) {
-	require.NoError(t, e.call(context.Background(), "test", time.Time{}, nil,
+	require.NoError(t, e.call(context.Background(), "test", time.Time{}, 0, nil,
 		func(_ context.Context, w *worker, _ kv.Admission) error {
 			run(w)
 			return nil

@@ -31,6 +31,7 @@ type generation struct {
 	system  int // how many of them are the system prompt, where somebody wants to know
 	limit   int // answer tokens
 	policy  kv.Policy
+	public  int // tokens of the prompt that are no secret
 	sampler *llama.Sampler
 	parser  *llama.ChatParser // nil: the text is the content
 	shown   map[llama.Token]bool

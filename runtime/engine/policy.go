@@ -28,7 +28,7 @@ func booked(tokens []llama.Token) []kv.Token {
 // key says with whom the request shares prefixes.
 func (g *generation) key() kv.Key {
 	k := g.e.key
-	k.Scope, k.Salt = g.r.KV.Scope, g.r.KV.Salt
+	k.Scope, k.Salt, k.PublicTokens = g.r.KV.Scope, g.r.KV.Salt, g.public
 	if g.r.KV.Deterministic {
 		k.Adapters += " deterministic"
 	}
@@ -41,10 +41,29 @@ func (g *generation) kvRequest(tokens []kv.Token) kv.Request {
 		Key: g.key(), Tokens: tokens, Policy: g.policy, System: g.system,
 		Limit: min(len(g.tokens)+g.limit, g.e.bounded),
 	}
+	if g.public > 0 { // others branch off there
+		r.Marks = []int{g.public}
+	}
 	if g.r.KV.Deterministic {
 		r.Align, r.Exact = detBlock, len(g.tokens)
 	}
 	return r
+}
+
+// readPublic reads how many tokens the request declares as public.
+func (g *generation) readPublic() error {
+	g.public = g.r.KV.PublicTokens
+	if g.r.KV.PublicSystem {
+		g.public = g.system
+	}
+	if g.public > len(g.tokens) {
+		return &infer.Error{
+			Op: "generate", Kind: infer.KindInvalid, Field: "kv.public_tokens",
+			Hint: "name no more than the prompt has",
+			Err:  fmt.Errorf("%d of %d tokens", g.public, len(g.tokens)),
+		}
+	}
+	return nil
 }
 
 // whole is how many tokens a deterministic request computes at a time, from its prompt alone: whole
@@ -106,29 +125,34 @@ func (g *generation) readPolicy() error {
 	if err := g.policy.Validate(); err != nil {
 		return fail("generate", err)
 	}
-	return g.readSystem()
+	if err := g.readSystem(); err != nil {
+		return err
+	}
+	return g.readPublic()
 }
 
 // readSystem counts the tokens of the system prompt for those who want to know: policies that keep
-// it, and models of which a state can be cut only where a checkpoint is. It takes a rendering.
+// it, requests that declare it public, and models of which a state can be cut only where a
+// checkpoint is. It takes a rendering.
 func (g *generation) readSystem() (err error) {
 	keeps := false
 	switch g.policy.Evict.(type) {
 	case kv.KeepSystem, kv.MiddleOut:
 		keeps = true
 	}
-	if !keeps && !g.e.checkpoints {
+	wanted := keeps || g.r.KV.PublicSystem
+	if !wanted && !g.e.checkpoints {
 		return nil
 	}
 	g.system, err = g.systemTokens()
 	switch {
-	case keeps:
+	case err == nil && keeps:
 		g.policy.Evict = keeping{g.policy.Evict, g.system}
-		return err
-	case err != nil: // a template that wants more of a conversation: there is one checkpoint less
+	case err != nil && !wanted: // a template that wants more of a conversation: a checkpoint less
 		g.e.log.Debug("the end of the system prompt is not known", "error", infer.KindOf(err))
+		return nil
 	}
-	return nil
+	return err
 }
 
 // restorable says whether what the request has computed, so many tokens, can be saved and restored

@@ -133,26 +133,30 @@ func (e *Engine) chatTokens(prompt *llama.ChatPrompt) ([]kv.Token, error) {
 }
 
 // systemTokens counts the tokens of the system prompt: what the conversation has in common with
-// another one that begins with the same messages of the system.
+// others that begin with the same messages of the system, whatever the next one says.
 func (g *generation) systemTokens() (int, error) {
 	all := g.r.Messages
 	n := slices.IndexFunc(all, func(m infer.Message) bool { return m.Role != infer.RoleSystem })
 	if n <= 0 {
 		return 0, nil
 	}
-	other := *g.r
-	other.Messages = append(slices.Clone(all[:n]), infer.Message{Role: all[n].Role, Content: "?"})
-	prompt, err := g.e.render(&other)
-	if err != nil {
-		return 0, err
-	}
-	tokens, err := g.e.chatTokens(&prompt)
-	if err != nil {
-		return 0, fail("generate", err)
-	}
-	same := 0
-	for same < min(len(tokens), len(g.tokens)) && tokens[same] == g.tokens[same] {
-		same++
+	same := len(g.tokens)
+	for _, text := range []string{"?", "!"} { // the conversation's own may begin like one of them
+		other := *g.r
+		other.Messages = append(slices.Clone(all[:n]), infer.Message{Role: all[n].Role, Content: text})
+		prompt, err := g.e.render(&other)
+		if err != nil {
+			return 0, err
+		}
+		tokens, err := g.e.chatTokens(&prompt)
+		if err != nil {
+			return 0, fail("generate", err)
+		}
+		at := 0
+		for at < min(len(tokens), same) && tokens[at] == g.tokens[at] {
+			at++
+		}
+		same = at
 	}
 	return same, nil
 }

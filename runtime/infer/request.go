@@ -108,8 +108,14 @@ type Constraint struct {
 type KVPolicy struct {
 	NoReuse bool   `json:"no_reuse,omitempty"` // compute the whole prompt
 	Scope   string `json:"scope,omitempty"`    // requests reuse prefixes only within one scope
-	// Salt separates tenants: prefixes are reused only between equal salts.
+	// Salt separates tenants: prefixes are reused only between equal salts, but for what is public.
 	Salt string `json:"salt,omitempty"`
+	// PublicTokens is how many tokens at the start of the prompt are no secret: requests of one
+	// scope share them whatever their salts, where each declares its own as public.
+	PublicTokens int `json:"public_tokens,omitempty"`
+	// PublicSystem says so of the system prompt, as the chat template writes it: of what comes
+	// before the first word of another message, the definitions of tools included.
+	PublicSystem bool `json:"public_system,omitempty"`
 	// Deterministic gives the same tokens whatever else runs and whatever was cached. It costs
 	// speed: such a request is computed in steps of its own.
 	Deterministic bool `json:"deterministic,omitempty"`

@@ -21,6 +21,7 @@ const (
 	DRYBreakersMax     = 64
 	PriorityMax        = 1000
 	TokensMax          = 1 << 24 // tokens in a prompt, and in an answer
+	ScopeBytesMax      = 256     // of a scope, and of a salt
 	historyTokensMax   = 1 << 20
 )
 
@@ -58,7 +59,44 @@ func (r *Request) Validate() error {
 	if err := r.Constraint.validate(); err != nil {
 		return err
 	}
+	if err := r.KV.Validate(); err != nil {
+		return err
+	}
+	if r.KV.PublicSystem && len(r.Messages) == 0 {
+		return invalid("kv.public_system", "count its tokens, and name them in public_tokens",
+			"without messages nothing tells where the system prompt ends")
+	}
 	return r.Sampling.Validate()
+}
+
+// Validate refuses what no backend could follow. What each policy takes, its backend checks.
+func (p *KVPolicy) Validate() error {
+	switch {
+	case len(p.Scope) > ScopeBytesMax:
+		return invalid("kv.scope", "use a digest of it", "%d bytes, at most %d", len(p.Scope),
+			ScopeBytesMax)
+	case len(p.Salt) > ScopeBytesMax:
+		return invalid("kv.salt", "use a digest of it", "%d bytes, at most %d", len(p.Salt),
+			ScopeBytesMax)
+	case p.PublicTokens < 0 || p.PublicTokens > TokensMax:
+		return invalid("kv.public_tokens", "0 keeps all apart", "%d is outside 0..%d",
+			p.PublicTokens, TokensMax)
+	case p.PublicTokens > 0 && p.PublicSystem:
+		return invalid("kv.public_tokens", "leave one of them out",
+			"public_system counts the tokens itself")
+	case (p.PublicTokens > 0 || p.PublicSystem) && p.Salt == "":
+		field := "kv.public_tokens"
+		if p.PublicSystem {
+			field = "kv.public_system"
+		}
+		return invalid(field, "set a salt, or leave it out", "without a salt all of it is public")
+	case p.ReuseChunks < 0 || p.ReuseChunks > TokensMax:
+		return invalid("kv.reuse_chunks", "0 moves nothing", "%d is outside 0..%d", p.ReuseChunks,
+			TokensMax)
+	case p.ReuseChunks > 0 && p.NoReuse:
+		return invalid("kv.reuse_chunks", "leave one of them out", "no_reuse computes everything")
+	}
+	return nil
 }
 
 func (r *Request) validateInput() error {

@@ -269,3 +269,42 @@ func TestSpeculate(t *testing.T) {
 		require.Equal(t, "speculate", e.Field)
 	}
 }
+
+// TestR4KVPolicy: what would share more or less than its words say is refused.
+func TestR4KVPolicy(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", infer.ScopeBytesMax)
+	for _, c := range []struct {
+		kv    infer.KVPolicy
+		field string // "" for one that is accepted
+	}{
+		{infer.KVPolicy{Scope: long, Salt: long, PublicTokens: infer.TokensMax}, ""},
+		{infer.KVPolicy{Salt: "a", PublicSystem: true, ReuseChunks: infer.TokensMax}, ""},
+		{infer.KVPolicy{Scope: long + "x"}, "kv.scope"},
+		{infer.KVPolicy{Salt: long + "x"}, "kv.salt"},
+		{infer.KVPolicy{Salt: "a", PublicTokens: -1}, "kv.public_tokens"},
+		{infer.KVPolicy{Salt: "a", PublicTokens: infer.TokensMax + 1}, "kv.public_tokens"},
+		{infer.KVPolicy{Salt: "a", PublicTokens: 1, PublicSystem: true}, "kv.public_tokens"},
+		{infer.KVPolicy{PublicTokens: 1}, "kv.public_tokens"},
+		{infer.KVPolicy{PublicSystem: true}, "kv.public_system"},
+		{infer.KVPolicy{ReuseChunks: -1}, "kv.reuse_chunks"},
+		{infer.KVPolicy{ReuseChunks: infer.TokensMax + 1}, "kv.reuse_chunks"},
+		{infer.KVPolicy{ReuseChunks: 1, NoReuse: true}, "kv.reuse_chunks"},
+	} {
+		r := infer.Request{Messages: user("x"), KV: c.kv}
+		err := r.Validate()
+		if c.field == "" {
+			require.NoError(t, err)
+			continue
+		}
+		e, ok := errors.AsType[*infer.Error](err)
+		require.True(t, ok, "%+v", c.kv)
+		require.Equal(t, infer.KindInvalid, e.Kind)
+		require.Equal(t, c.field, e.Field)
+		require.NotEmpty(t, e.Hint)
+	}
+	r := infer.Request{Prompt: "x", KV: infer.KVPolicy{Salt: "a", PublicSystem: true}}
+	e, ok := errors.AsType[*infer.Error](r.Validate())
+	require.True(t, ok)
+	require.Equal(t, "kv.public_system", e.Field)
+}
