@@ -23,6 +23,7 @@ func evictPolicies() []string {
 // kvFlags are the flags that say how cached keys and values are reused, given up and kept.
 type kvFlags struct {
 	p             infer.KVPolicy
+	speculate     string
 	cache, plain  bool
 	contextTokens int // of the loaded model; 0 before
 	fs            *pflag.FlagSet
@@ -42,8 +43,29 @@ func (f *kvFlags) add(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.p.NoReuse, "no-reuse", false, "compute the whole prompt")
 	fs.BoolVar(&f.p.Deterministic, "deterministic", false,
 		"the same tokens whatever was cached; slower")
+	fs.StringVar(&f.p.Scope, "scope", "", "reuse prefixes only within the scope `NAME`")
+	fs.StringVar(&f.p.Salt, "salt", "",
+		"reuse prefixes only of the same `SECRET`; better set as NORION_SALT than typed")
+	fs.BoolVar(&f.p.PublicSystem, "public-system", false,
+		"the system prompt is no secret: share it whatever the salt")
+	fs.StringVar(&f.speculate, "speculate", string(infer.SpeculateOff),
+		"guess several tokens at a time from the text so far: `MODE` off, on, adaptive")
 	fs.BoolVar(&f.cache, "cache", false, "keep prefixes on disk, encrypted; see norion cache")
 	fs.BoolVar(&f.plain, "cache-plain", false, "as --cache, not encrypted")
+}
+
+// addMoves adds the flag of those commands in which an earlier request can have left something to
+// move.
+func (f *kvFlags) addMoves(fs *pflag.FlagSet) {
+	fs.IntVar(&f.p.ReuseChunks, "reuse-chunks", 0,
+		"behind what was taken out, move runs of `N` or more equal tokens up; approximate")
+}
+
+// speculations are what --speculate takes.
+func speculations() []string {
+	return []string{
+		string(infer.SpeculateOff), string(infer.SpeculateOn), string(infer.SpeculateAdaptive),
+	}
 }
 
 // kept says that prefixes are kept on disk.
@@ -66,6 +88,11 @@ func (f *kvFlags) policy() (infer.KVPolicy, error) {
 	case p.Deterministic && p.Evict != "" && p.Evict != "refuse":
 		return p, flagError("deterministic", "leave out --evict",
 			"what is given up depends on what was reused")
+	case p.Deterministic && f.speculate == string(infer.SpeculateOn):
+		return p, flagError("speculate", "use adaptive, which goes without",
+			"guessing rounds in another order than --deterministic wants")
+	case p.Deterministic && p.ReuseChunks > 0:
+		return p, flagError("reuse-chunks", "leave out one of them", "moved tokens are approximate")
 	case !sinks:
 		p.Sinks = 0
 		return p, f.valid(p)
@@ -126,6 +153,10 @@ func (a *app) fileDigest(ctx context.Context, path string) (digest string, err e
 
 // cacheLine says what of a prompt was cached, by where it lay, and what was given up.
 func cacheLine(u infer.Usage) string {
-	return fmt.Sprintf("cache        %d live, %d RAM, %d disk; %d computed, %d evicted",
+	line := fmt.Sprintf("cache        %d live, %d RAM, %d disk; %d computed, %d evicted",
 		u.Cached.Live, u.Cached.RAM, u.Cached.Disk, u.Computed, u.Evicted)
+	if u.Cached.Moved > 0 {
+		line += fmt.Sprintf("; %d moved: approximate", u.Cached.Moved)
+	}
+	return line
 }

@@ -44,6 +44,7 @@ the end of a line continues the message.`,
 	cmd.Flags().BoolVar(&f.plain, "plain", false, "lines in, answers out: no terminal interface")
 	cmd.Flags().StringVar(&f.history, "history", "", "keep what is typed in `FILE`")
 	f.requestFlags.register(cmd)
+	group(cmd.Flags(), "Cache", f.addMoves)
 	f.modelFlags.register(cmd)
 	return cmd
 }

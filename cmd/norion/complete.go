@@ -52,7 +52,7 @@ func (a *app) pulledNames(cmd *cobra.Command) []string {
 func completeFlags(cmd *cobra.Command) {
 	for flag, values := range map[string]func() []string{
 		"kv-type": llama.KVTypes, "load-mode": llama.LoadModes, "template": llama.PinnedTemplates,
-		"evict": evictPolicies,
+		"evict": evictPolicies, "speculate": speculations,
 	} {
 		if cmd.Flags().Lookup(flag) == nil {
 			continue

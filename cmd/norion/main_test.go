@@ -37,6 +37,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("NORION_THREADS", "1")
 			env.Setenv("HF_ENDPOINT", hub.URL)
 			env.Setenv("SMOLLM2", smollm2)
+			env.Setenv("LONG", strings.Repeat("a word ", 40)[:260])
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // or each of them waits a second
 			return writeModels(env.WorkDir)
 		},

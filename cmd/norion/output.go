@@ -112,6 +112,9 @@ func writeStats(w io.Writer, f infer.Final, load time.Duration) {
 	fmt.Fprintln(w, cacheLine(u))
 	fmt.Fprintf(w, "answer       %d tokens, %.1f tokens/s, ended by %s\n",
 		u.CompletionTokens, u.DecodeRate(), f.Reason)
+	if u.Drafted > 0 {
+		fmt.Fprintf(w, "guessed      %d tokens, %d of them right\n", u.Drafted, u.Accepted)
+	}
 	fmt.Fprintf(w, "first token  %s after the request, longest wait %s\n",
 		u.Timings.TTFT.Round(time.Millisecond), u.Timings.ITLMax.Round(time.Millisecond))
 	if load > 0 {
@@ -140,6 +143,8 @@ type usageJSON struct {
 	Cached           infer.Cached `json:"cached"`
 	Computed         int          `json:"computed"`
 	Evicted          int          `json:"evicted"`
+	Drafted          int          `json:"drafted,omitempty"`
+	Accepted         int          `json:"accepted,omitempty"`
 	LoadSeconds      float64      `json:"load_s"`
 	QueueSeconds     float64      `json:"queue_s"`
 	PrefillSeconds   float64      `json:"prefill_s"`
@@ -173,7 +178,7 @@ func (p *printer) json(failed error) error {
 		out.Notes = f.Notes
 		out.Usage = &usageJSON{
 			PromptTokens: u.PromptTokens, CompletionTokens: u.CompletionTokens, Cached: u.Cached,
-			Computed: u.Computed, Evicted: u.Evicted,
+			Computed: u.Computed, Evicted: u.Evicted, Drafted: u.Drafted, Accepted: u.Accepted,
 			LoadSeconds: p.b.took.Seconds(), QueueSeconds: t.Queue.Seconds(),
 			PrefillSeconds: t.Prefill.Seconds(), TTFTSeconds: t.TTFT.Seconds(),
 			DecodeSeconds: t.Decode.Seconds(), ITLMaxSeconds: t.ITLMax.Seconds(),

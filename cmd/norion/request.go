@@ -50,7 +50,7 @@ func (f *requestFlags) request() (infer.Request, error) {
 	}
 	r := infer.Request{
 		Sampling: s, Stop: f.stop, IgnoreEOS: f.ignoreEOS, NoReasoning: f.noReasoning,
-		MaxTokens: max(f.predict, 0),
+		MaxTokens: max(f.predict, 0), Speculate: infer.Speculation(f.speculate),
 	}
 	if r.KV, err = f.policy(); err != nil {
 		return r, err
@@ -75,7 +75,7 @@ func (f *requestFlags) request() (infer.Request, error) {
 		}
 	}
 	probe := r
-	probe.Prompt = "-"
+	probe.Messages = []infer.Message{{Role: infer.RoleUser}}
 	return r, asFlag(probe.Validate())
 }
 

@@ -71,6 +71,8 @@ func (a *app) run(ctx context.Context, f *runFlags, args []string) (err error) {
 	switch {
 	case f.raw && f.system != "":
 		return flagError("system", "put it into the prompt", "no place for it with --raw")
+	case r.KV.PublicSystem && f.system == "":
+		return flagError("public-system", "add --system", "there is no system prompt")
 	case f.raw:
 		r.Prompt = text
 	default:
@@ -82,8 +84,8 @@ func (a *app) run(ctx context.Context, f *runFlags, args []string) (err error) {
 	if err := r.Validate(); err != nil {
 		return asFlag(err)
 	}
-	// There is one request: nothing will be cut back, unless it is kept for another.
-	o.SmallWindow = !f.kept() && r.KV.Evict == ""
+	// There is one request: nothing will be cut back, unless it is kept for another, or guessed.
+	o.SmallWindow = !f.kept() && r.KV.Evict == "" && r.Speculate == infer.SpeculateOff
 	b, err := a.load(ctx, args[0], o)
 	if err != nil {
 		return err

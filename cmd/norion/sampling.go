@@ -135,7 +135,8 @@ var flagNames = map[string]string{
 	"context": "ctx", "micro-batch": "ubatch", "batch threads": "threads-batch",
 	"GPU layers": "gpu-layers", "adapters": "lora", "KV type": "kv-type", "batch": "batch",
 	"threads": "threads", "kv.evict": "evict", "kv.deterministic": "deterministic",
-	"Policy.Evict": "evict",
+	"Policy.Evict": "evict", "kv.scope": "scope", "kv.salt": "salt",
+	"kv.public_system": "public-system", "kv.reuse_chunks": "reuse-chunks",
 }
 
 // asFlag names the flag in place of the field that a request or options refuse.

@@ -174,9 +174,13 @@ func turns(n int) string {
 
 func statsText(f infer.Final) string {
 	u := f.Usage
-	return fmt.Sprintf("prompt       %d tokens, %d of them cached, %.1f tokens/s\n"+
+	cached := fmt.Sprintf("%d of them cached", u.Cached.Live+u.Cached.RAM+u.Cached.Disk)
+	if u.Cached.Moved > 0 {
+		cached += fmt.Sprintf(" (%d moved: approximate)", u.Cached.Moved)
+	}
+	return fmt.Sprintf("prompt       %d tokens, %s, %.1f tokens/s\n"+
 		"answer       %d tokens, %.1f tokens/s, ended by %s\n"+
 		"first token  %s after the request\nseed         %d",
-		u.PromptTokens, u.Cached.Live+u.Cached.RAM+u.Cached.Disk, u.PrefillRate(),
+		u.PromptTokens, cached, u.PrefillRate(),
 		u.CompletionTokens, u.DecodeRate(), f.Reason, u.Timings.TTFT.Round(time.Millisecond), f.Seed)
 }
