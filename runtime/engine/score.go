@@ -66,7 +66,6 @@ func (e *Engine) Score(ctx context.Context, r infer.ScoreRequest) (infer.Scores,
 		begin := time.Now()
 		out.Usage.Timings.Queue = begin.Sub(submitted)
 		out.Usage.PromptTokens, out.Usage.Cached = len(tokens), cached(a)
-		out.Usage.Computed = len(tokens) - a.Reused
 		v := scoring{w: w, a: a, tokens: tokens, top: r.TopLogprobs, out: &out}
 		if err := v.run(ctx, from); err != nil {
 			return err
@@ -132,6 +131,7 @@ func (v *scoring) decode(at, n int, output bool) error {
 	if err := v.w.c.Decode(); err != nil {
 		return err
 	}
+	v.out.Usage.Computed += n
 	return x.cache.Append(v.a.Seq, booked(v.tokens[at:at+n]))
 }
 

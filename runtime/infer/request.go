@@ -240,5 +240,5 @@ type ScoreRequest struct {
 type Scores struct {
 	Tokens []Logprob `json:"tokens"`
 	Sum    float64   `json:"sum"`   // of all Logprob values
-	Usage  Usage     `json:"usage"` // PromptTokens counts context and text
+	Usage  Usage     `json:"usage"` // PromptTokens is context and text; the last one is not computed
 }
