@@ -483,5 +483,5 @@ func (d *driver) check() error {
 	case !slices.Equal(disk, flying):
 		return fmt.Errorf("on disk are %v, in the books %v", flying, disk)
 	}
-	return d.c.Check()
+	return errors.Join(d.held(), d.c.Check())
 }
