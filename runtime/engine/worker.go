@@ -54,8 +54,18 @@ func (w *worker) serve() {
 // unstick ends the latest request when all that run want cells that the others have, and none can
 // be parked: then no step would ever come.
 func (w *worker) unstick() bool {
-	if len(w.running) == 0 || slices.ContainsFunc(w.running, (*generation).full) {
-		return false // a reader will wake the owner
+	if len(w.running) == 0 {
+		return false
+	}
+	again := false
+	for _, g := range w.running {
+		if g.full() {
+			return false // its reader will wake the owner
+		}
+		again = g.behind.Swap(false) || again // it has read on since the step was made up
+	}
+	if again {
+		return true
 	}
 	w.finish(w.running[len(w.running)-1], nil, &infer.Error{
 		Op: "generate", Kind: infer.KindBusy, Field: "cells",
