@@ -51,6 +51,7 @@ func (w *worker) advance() bool {
 	begin := time.Now()
 	err := w.compute()
 	w.alone(nil)
+	w.totals.Steps++
 	if err != nil {
 		w.failed(err)
 		return true
@@ -235,6 +236,7 @@ func (w *worker) bite(g *generation) int {
 // apply does what a plan says. False means that tokens have to be computed again first.
 func (w *worker) apply(g *generation, plan kv.Plan) bool {
 	g.usage.Evicted += plan.Dropped
+	w.totals.Evicted += int64(plan.Dropped)
 	again := plan.Again
 	if len(plan.Ops) > 0 {
 		held := append([]kv.Token(nil), w.cells.cache.Tokens(g.seq)...)
@@ -289,6 +291,7 @@ func (w *worker) computed(p *part) {
 	}
 	if g.usage.CompletionTokens == 0 {
 		g.usage.Computed += p.n
+		w.totals.Computed += int64(p.n)
 	}
 	g.pending = g.pending[p.n:]
 	if mark > 0 && mark == books.Length(g.seq) {

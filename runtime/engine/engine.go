@@ -12,8 +12,8 @@
 // Score and Embed have the context to themselves while they run. Deterministic requests are
 // computed in steps of their own, with boundaries that depend on nothing but their prompt.
 //
-// Locks: queue.mu, worker.mu and Engine.chatMu are never held together, nor while the model
-// computes.
+// Locks: queue.mu, worker.mu, ends.mu and Engine.chatMu are never held together, nor while the
+// model computes.
 package engine
 
 import (
@@ -61,9 +61,14 @@ type Engine struct {
 	chat   *llama.Chat // nil without a template
 
 	queue *queue
+	asked chan chan<- infer.Stats // the owner answers between two steps
+	ends  ends
 }
 
-var _ infer.Backend = (*Engine)(nil)
+var (
+	_ infer.Backend  = (*Engine)(nil)
+	_ infer.Observer = (*Engine)(nil)
+)
 
 // Info describes the model and this engine.
 func (e *Engine) Info() infer.Info { return e.info }

@@ -69,14 +69,19 @@ type generation struct {
 // Generate implements infer.Backend.
 func (e *Engine) Generate(ctx context.Context, r infer.Request) iter.Seq2[infer.Chunk, error] {
 	return func(yield func(infer.Chunk, error) bool) {
+		how := string(infer.KindCanceled) // the reader left
+		defer func() { e.ends.add(how) }()
 		request := r // a second run of the sequence draws its own seed
 		g, err := e.prepare(ctx, &request)
 		if err != nil {
-			yield(infer.Chunk{}, fail("generate", err))
+			err = fail("generate", err)
+			how = howEnded(err)
+			yield(infer.Chunk{}, err)
 			return
 		}
 		defer g.finish()
 		if err := g.submit(); err != nil {
+			how = howEnded(err)
 			yield(infer.Chunk{}, err)
 			return
 		}
@@ -87,6 +92,9 @@ func (e *Engine) Generate(ctx context.Context, r infer.Request) iter.Seq2[infer.
 			if !yield(c, nil) {
 				return
 			}
+		}
+		if how = howEnded(g.err); g.err == nil {
+			how = string(g.final.Final.Reason)
 		}
 		yield(g.final, g.err)
 	}
@@ -325,6 +333,7 @@ func (g *generation) take(w *worker, p *llama.Pick, chunk *infer.Chunk) (infer.F
 	}
 	g.clock()
 	g.usage.CompletionTokens++
+	w.totals.Answered++
 	g.unsent++
 	if g.r.Logprobs {
 		lp, err := g.logprob(w, p)

@@ -57,6 +57,7 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 		bounded: plan.contextTokens, bytes: plan.contextTokens * plan.tokenBytes,
 		pooling: plan.pooling, queue: newQueue(cmp.Or(o.QueueMax, QueueDefault)),
 		shared: o.Shared, evict: o.Evict, evictors: maps.Clone(o.Evictors),
+		asked: make(chan chan<- infer.Stats),
 	}
 	e.drafts = o.draftOutputs(model.Info())
 	if o.Speculate != "" {

@@ -18,6 +18,12 @@ import (
 // Score implements infer.Backend. Context and text are split as one text, so that the scored
 // tokens are those that generation would have seen; a token that spans the border is scored.
 func (e *Engine) Score(ctx context.Context, r infer.ScoreRequest) (infer.Scores, error) {
+	out, err := e.score(ctx, &r)
+	e.ends.add(howEnded(err))
+	return out, err
+}
+
+func (e *Engine) score(ctx context.Context, r *infer.ScoreRequest) (infer.Scores, error) {
 	const op = "score"
 	if err := r.Validate(); err != nil {
 		return infer.Scores{}, err
@@ -92,7 +98,7 @@ type scoring struct {
 func (v *scoring) run(ctx context.Context, from int) error {
 	e, at := v.w.e, v.a.Reused
 	for at < len(v.tokens)-1 {
-		if ctx.Err() != nil {
+		if v.w.observe(); ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		n := min(v.w.c.Info().MicroBatch, from-1-at) // nobody asks for what these predict
@@ -132,6 +138,8 @@ func (v *scoring) decode(at, n int, output bool) error {
 		return err
 	}
 	v.out.Usage.Computed += n
+	v.w.totals.Computed += int64(n)
+	v.w.totals.Steps++
 	return x.cache.Append(v.a.Seq, booked(v.tokens[at:at+n]))
 }
 
@@ -163,6 +171,12 @@ const EmbedTextsMax = 4096
 // are those of one by one. The list is one request: it waits once, and the others wait until all of
 // it is computed; a long list that should not hold them up is better sent in parts.
 func (e *Engine) Embed(ctx context.Context, texts []string) ([][]float32, error) {
+	out, err := e.embedAll(ctx, texts)
+	e.ends.add(howEnded(err))
+	return out, err
+}
+
+func (e *Engine) embedAll(ctx context.Context, texts []string) ([][]float32, error) {
 	const op = "embed"
 	if len(texts) == 0 || len(texts) > EmbedTextsMax {
 		return nil, &infer.Error{
@@ -255,7 +269,7 @@ func (e *Engine) embedTexts(ctx context.Context, w *worker, texts [][]llama.Toke
 		run = w.c.Encode
 	}
 	for at := 0; at < len(texts); {
-		if ctx.Err() != nil {
+		if w.observe(); ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		n, batch := 0, w.c.Batch()
@@ -267,6 +281,8 @@ func (e *Engine) embedTexts(ctx context.Context, w *worker, texts [][]llama.Toke
 			}
 			n++
 		}
+		w.totals.Embedded += int64(batch.Len())
+		w.totals.Steps++
 		if err := run(); err != nil {
 			return err
 		}
@@ -300,7 +316,7 @@ func (e *Engine) embed(ctx context.Context, w *worker, seq llama.Seq, tokens []l
 	defer func() { _ = w.c.SetEmbeddings(false) }() // cannot fail on an open context
 	row := make([]float32, len(sum))
 	for at := 0; at < len(tokens); at += e.outputs {
-		if ctx.Err() != nil {
+		if w.observe(); ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
 		part := tokens[at:min(at+e.outputs, len(tokens))]
@@ -312,6 +328,8 @@ func (e *Engine) embed(ctx context.Context, w *worker, seq llama.Seq, tokens []l
 		if err := w.c.Decode(); err != nil {
 			return nil, err
 		}
+		w.totals.Steps++
+		w.totals.Embedded += int64(len(part))
 		for i := range part {
 			if err := w.c.EmbeddingAt(i, row); err != nil {
 				return nil, err

@@ -175,6 +175,8 @@ func (w *worker) settleDraft(p *part, taken int) error {
 	}
 	g.usage.Drafted += p.drafts
 	g.usage.Accepted += accepted
+	w.totals.Drafted += int64(p.drafts)
+	w.totals.Accepted += int64(accepted)
 	if err := s.drafter.Accepted(accepted); err != nil {
 		return err
 	}

@@ -26,6 +26,9 @@ type worker struct {
 	step    stepState
 	pace    pace
 	idle    idlers
+	visits  int          // that run now: 0 or 1
+	totals  infer.Totals // without Requests
+	ages    ages
 
 	mu      sync.Mutex
 	solo    *generation // the only one in the step that runs
@@ -36,6 +39,7 @@ type worker struct {
 func (w *worker) serve() {
 	q := w.e.queue
 	for {
+		w.observe()
 		w.sweep()
 		w.admit()
 		if w.advance() || w.unstick() {
@@ -47,7 +51,11 @@ func (w *worker) serve() {
 				return
 			}
 		}
-		<-q.wake
+		select {
+		case <-q.wake:
+		case reply := <-w.e.asked:
+			reply <- w.stats()
+		}
 	}
 }
 
@@ -166,6 +174,7 @@ func (w *worker) resume(priority int) bool {
 		}
 		g.pending = slices.Concat(g.held[a.Reused:], g.pending)
 		w.parked = slices.Delete(w.parked, i, i+1)
+		w.totals.Resumed++
 		w.start(g, a, g.held)
 	}
 }
@@ -209,6 +218,7 @@ func (w *worker) park(g *generation) bool {
 	w.running = slices.DeleteFunc(w.running, func(o *generation) bool { return o == g })
 	w.parked = insert(w.parked, g, func(g *generation) int { return g.r.Priority })
 	g.seq, g.usage.Parked = kv.NoSeq, g.usage.Parked+1
+	w.totals.Parked++
 	w.changes++
 	return true
 }
@@ -242,6 +252,7 @@ func (w *worker) start(g *generation, a kv.Admission, tokens []kv.Token) {
 		return // the prompt has been counted
 	}
 	g.usage.Cached = cached(a)
+	w.reused(g.usage.Cached)
 }
 
 // cached counts what an admission found, by where it lay.
@@ -351,7 +362,9 @@ func (v *visit) begin(w *worker) bool {
 	}
 	v.e.queue.charge(&v.task, promptWeight*(v.cost-a.Reused))
 	stop := w.abortOn(v.ctx)
+	w.visits = 1
 	err := w.visit(v, a)
+	w.visits = 0
 	stop()
 	if err != nil && v.ctx.Err() != nil {
 		err = ended(v.op, v.ctx)
@@ -374,6 +387,7 @@ func (w *worker) visit(v *visit, a kv.Admission) error {
 		w.cells.cold(a.Seq)
 		a.Reused, a.Source = 0, kv.Nowhere
 	}
+	w.reused(cached(a))
 	return v.run(v.ctx, w, a)
 }
 
