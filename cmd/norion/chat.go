@@ -65,7 +65,7 @@ func (a *app) chat(ctx context.Context, f *chatFlags, fs *pflag.FlagSet, ref str
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, b.Close()) }()
+	defer func() { err = errors.Join(err, f.endMetrics(b), b.Close()) }()
 	if err := needChat(b); err != nil {
 		return err
 	}

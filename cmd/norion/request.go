@@ -26,6 +26,7 @@ type requestFlags struct {
 	schema, grammar string
 	system          string
 	noReasoning     bool
+	metrics         string
 }
 
 func (f *requestFlags) register(cmd *cobra.Command) {
@@ -40,6 +41,8 @@ func (f *requestFlags) register(cmd *cobra.Command) {
 		"most tokens of an answer; -1 or 0: all that fit")
 	cmd.Flags().StringArrayVar(&f.stop, "stop", nil, "`TEXT` that ends an answer; may be repeated")
 	cmd.Flags().BoolVar(&f.noReasoning, "no-reasoning", false, "ask the model not to reason first")
+	cmd.Flags().StringVar(&f.metrics, "metrics", "",
+		"at the end write what was done to `FILE`, in Prometheus' text format")
 }
 
 // request gives a request that lacks only its text.

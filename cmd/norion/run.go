@@ -90,7 +90,7 @@ func (a *app) run(ctx context.Context, f *runFlags, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, b.Close()) }()
+	defer func() { err = errors.Join(err, f.endMetrics(b), b.Close()) }()
 	a.notes(b)
 	f.contextTokens = b.Info().ContextTokens
 	if r.KV, err = f.policy(); err != nil {
