@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -51,7 +52,7 @@ cache/prefixes beside the models. The key of the files lies beside it, in prefix
 			}
 			e := &usageError{
 				message: fmt.Sprintf("unknown command %q of norion cache", got[0]),
-				hint:    "there are ls, stats, verify and clear",
+				hint:    "there are ls, stats, top, verify and clear",
 			}
 			if near := cmd.SuggestionsFor(got[0]); len(near) > 0 {
 				e.hint = "did you mean norion cache " + near[0] + "?"
@@ -61,7 +62,8 @@ cache/prefixes beside the models. The key of the files lies beside it, in prefix
 		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SuggestionsMinimumDistance: 2,
 	}
-	cmd.AddCommand(a.newCacheList(), a.newCacheStats(), a.newCacheVerify(), a.newCacheClear())
+	cmd.AddCommand(a.newCacheList(), a.newCacheStats(), a.newCacheTop(), a.newCacheVerify(),
+		a.newCacheClear())
 	return cmd
 }
 
@@ -246,6 +248,14 @@ func (a *app) newCacheStats() *cobra.Command {
 }
 
 func (a *app) cacheStats(c openedCache, asJSON bool) error {
+	s := cacheStatsOf(c)
+	if asJSON {
+		return writeJSON(a.out, s)
+	}
+	return writeCacheStats(a.out, s)
+}
+
+func cacheStatsOf(c openedCache) cacheStatsJSON {
 	s := cacheStatsJSON{Dir: c.dir, Encrypted: c.encrypted, BudgetBytes: cacheDiskBytes}
 	if c.Store != nil {
 		st := c.Stats()
@@ -255,10 +265,11 @@ func (a *app) cacheStats(c openedCache, asJSON bool) error {
 			s.Tokens += i.Tokens
 		}
 	}
-	if asJSON {
-		return writeJSON(a.out, s)
-	}
-	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
+	return s
+}
+
+func writeCacheStats(to io.Writer, s cacheStatsJSON) error {
+	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "directory\t%s\nprefixes\t%d, of %d tokens together\nsize\t%s of %s\n",
 		oneLine(s.Dir), s.Prefixes, s.Tokens, size(s.Bytes), size(s.BudgetBytes))
 	fmt.Fprintf(w, "encrypted\t%s\n", map[bool]string{true: "yes", false: "no"}[s.Encrypted])

@@ -65,7 +65,12 @@ func (a *app) chat(ctx context.Context, f *chatFlags, fs *pflag.FlagSet, ref str
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, f.endMetrics(b), b.Close()) }()
+	unpublish := a.publish(b, o.CacheDir)
+	defer func() {
+		err = errors.Join(err, f.endMetrics(b))
+		unpublish()
+		err = errors.Join(err, b.Close())
+	}()
 	if err := needChat(b); err != nil {
 		return err
 	}
@@ -76,6 +81,7 @@ func (a *app) chat(ctx context.Context, f *chatFlags, fs *pflag.FlagSet, ref str
 	set := settings{f: f, fs: fs}
 	c := chat.Options{
 		Backend: b, Request: r, System: f.system, Set: set.set, Settings: set.list,
+		Cache:   func() (string, error) { return holding(ctx, b) },
 		History: f.history, Color: a.getenv("NO_COLOR") == "", In: a.in, Out: a.out, Err: a.err,
 		Interactive: isTerminal(a.in),
 	}

@@ -43,6 +43,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "interrupt": interrupt, "add": addModel, "damage": damage,
+			"beside": beside,
 		},
 	})
 }
@@ -98,6 +99,30 @@ func interrupt(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	fmt.Fprint(ts.Stdout(), string(first)+string(rest))
 	fmt.Fprint(ts.Stderr(), stderr.String())
+}
+
+// beside runs a program while a chat that keeps prefixes is open: beside norion cache top.
+func beside(ts *testscript.TestScript, neg bool, args []string) {
+	chat := exec.CommandContext(context.Background(), findProgram(ts, "norion"), "chat",
+		"letters.gguf", "--cache", "-n", "2", "--temp", "0")
+	chat.Dir = ts.MkAbs(".")
+	chat.Env = []string{"NORION_HOME=" + ts.Getenv("NORION_HOME"), "NORION_THREADS=1"}
+	in, err := chat.StdinPipe()
+	ts.Check(err)
+	out, err := chat.StdoutPipe()
+	ts.Check(err)
+	ts.Check(chat.Start())
+	_, err = io.WriteString(in, "hi\n")
+	ts.Check(err)
+	_, err = io.ReadFull(out, make([]byte, 3))
+	ts.Check(err)
+	failed := ts.Exec(args[0], args[1:]...)
+	ts.Check(in.Close())
+	_, err = io.Copy(io.Discard, out)
+	ts.Check(errors.Join(err, chat.Wait()))
+	if neg != (failed != nil) {
+		ts.Fatalf("ended with %v", failed)
+	}
 }
 
 func findProgram(ts *testscript.TestScript, name string) string {

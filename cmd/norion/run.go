@@ -90,7 +90,12 @@ func (a *app) run(ctx context.Context, f *runFlags, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, f.endMetrics(b), b.Close()) }()
+	unpublish := a.publish(b, o.CacheDir)
+	defer func() {
+		err = errors.Join(err, f.endMetrics(b))
+		unpublish()
+		err = errors.Join(err, b.Close())
+	}()
 	a.notes(b)
 	f.contextTokens = b.Info().ContextTokens
 	if r.KV, err = f.policy(); err != nil {

@@ -32,6 +32,8 @@ type Options struct {
 	Set func(name, value string) (infer.Request, error)
 	// Settings gives one line for each setting and its value.
 	Settings func() []string
+	// Cache says what the backend's cache holds, in lines. nil: nobody can say.
+	Cache func() (string, error)
 
 	History string // file that keeps what was typed, or ""
 	Color   bool

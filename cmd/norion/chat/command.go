@@ -18,6 +18,7 @@ const helpText = `/help               this page
 /regen              answer the last question again
 /save FILE          write the conversation as Markdown
 /stats              what the last answer cost
+/cache              what the cache holds
 /quit               end
 A message that begins with a slash: write two.`
 
@@ -72,10 +73,20 @@ func (s *session) read(line string) outcome {
 		return s.save(rest)
 	case "stats":
 		return outcome{say: s.stats()}
+	case "cache":
+		return s.cache()
 	case "quit", "exit", "bye":
 		return outcome{quit: true}
 	}
 	return outcome{err: CommandError("unknown command /" + name + "; /help lists them")}
+}
+
+func (s *session) cache() outcome {
+	if s.o.Cache == nil {
+		return outcome{err: CommandError("nobody can say what the cache holds")}
+	}
+	text, err := s.o.Cache()
+	return outcome{say: strings.TrimRight(text, "\n"), err: err}
 }
 
 // undo drops the last turn and returns its question.

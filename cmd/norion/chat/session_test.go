@@ -257,3 +257,13 @@ func TestPlainCancelled(t *testing.T) {
 	err = Plain(ctx, Options{Backend: &fake{}, In: in, Out: &out, Err: &errs})
 	require.ErrorIs(t, err, infer.KindCanceled)
 }
+
+func TestCacheCommand(t *testing.T) {
+	t.Parallel()
+	s := testSession(t, &fake{})
+	require.Error(t, s.read("/cache").err, "nobody can say")
+	s.o.Cache = func() (string, error) { return "a table\nof it\n", nil }
+	require.Equal(t, outcome{say: "a table\nof it"}, s.read("/cache"))
+	s.o.Cache = func() (string, error) { return "", infer.KindClosed }
+	require.ErrorIs(t, s.read("/cache").err, infer.KindClosed)
+}
