@@ -72,16 +72,16 @@ func held(v View, now time.Time) string {
 	})
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "PID\tENTRY\tPLACE\tTOKENS\tSIZE\tUSES\tLEASES\tWORTH\tAGE\t")
+	fmt.Fprintln(w, "PID\tENTRY\tPLACE\tTOKENS\tSIZE\tUSES\tLEASES\tWORTH\tAGE")
 	for _, r := range rows {
 		marks := ""
 		if r.Pinned {
-			marks = "pinned"
+			marks = " pinned"
 		}
 		if r.Checkpoint {
-			marks = "checkpoint"
+			marks = " checkpoint"
 		}
-		fmt.Fprintf(w, "%d\t%s\t%s\t%d\t%s\t%d\t%d\t%.3g\t%s\t%s\n", r.pid, r.Name, r.Place, r.Tokens,
+		fmt.Fprintf(w, "%d\t%s\t%s\t%d\t%s\t%d\t%d\t%.3g\t%s%s\n", r.pid, r.Name, r.Place, r.Tokens,
 			size(r.Bytes), r.Uses, r.Leases, r.Worth, age(r.AgeSeconds), marks)
 	}
 	_ = w.Flush() // into memory

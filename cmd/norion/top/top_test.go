@@ -203,9 +203,9 @@ func TestText(t *testing.T) {
 PID  MODEL  RUN  WAIT  PARKED  CELLS   RAM      DISK     PROMPT  COMPUTED  LIVE  RAM   DISK
 7    m:1    1    0     0       10/128  0.0 KiB  0.0 KiB  100     25 %      50 %  15 %  10 %
 
-PID  ENTRY       PLACE  TOKENS  SIZE     USES  LEASES  WORTH  AGE  
-7    sequence 0  live   10      2.0 KiB  2     0       0.5    2m   
-7    state 7     disk   90      4.0 KiB  1     0       2      2m   pinned
+PID  ENTRY       PLACE  TOKENS  SIZE     USES  LEASES  WORTH  AGE
+7    sequence 0  live   10      2.0 KiB  2     0       0.5    2m
+7    state 7     disk   90      4.0 KiB  1     0       2      2m pinned
 `, "\n"), Text(v, now))
 	require.Empty(t, Text(View{}, now))
 	require.Equal(t, "1 more cannot be read\n", Text(View{Bad: 1}, now))
