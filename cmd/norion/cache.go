@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -90,7 +89,7 @@ func (c openedCache) close(err error) error {
 }
 
 // openCache opens what is there, and creates nothing.
-func (a *app) openCache(f *cacheFlags, log *slog.Logger) (c openedCache, err error) {
+func (a *app) openCache(f *cacheFlags) (c openedCache, err error) {
 	c.encrypted = !f.plain
 	if c.dir = f.dir; c.dir == "" {
 		if c.dir, err = cacheDir(a.getenv); err != nil {
@@ -106,15 +105,14 @@ func (a *app) openCache(f *cacheFlags, log *slog.Logger) (c openedCache, err err
 	case !fi.IsDir():
 		return c, flagError("dir", "name the directory of a cache", "%s is a file", c.dir)
 	}
-	// Only a directory that this program has written into is opened: opening removes what a killed
-	// process left.
+	// Only a directory that this program has written into is opened: opening makes the lock.
 	if fi, err := os.Lstat(filepath.Join(c.dir, "lock")); err != nil || !fi.Mode().IsRegular() {
 		return c, nil
 	}
 	_, err = os.Lstat(filepath.Clean(c.dir) + ".key")
 	c.encrypted = err == nil && !f.plain
 	c.Store, err = snapshot.Open(snapshot.Options{
-		Dir: c.dir, DiskBytes: cacheDiskBytes, Plain: !c.encrypted, Log: log,
+		Dir: c.dir, DiskBytes: cacheDiskBytes, Plain: !c.encrypted,
 	})
 	if err != nil {
 		return c, err
@@ -125,10 +123,10 @@ func (a *app) openCache(f *cacheFlags, log *slog.Logger) (c openedCache, err err
 // usable refuses a cache that cannot be read.
 func (c openedCache) usable() error {
 	st := c.Stats()
-	if st.Disk.Degraded == "" || st.Disk.Entries+st.Foreign > 0 {
+	if st.Degraded == "" || st.Files+st.Foreign > 0 {
 		return nil
 	}
-	why, _ := strings.CutPrefix(st.Disk.Degraded, "open: "+string(snapshot.ErrDisk)+": ")
+	why, _ := strings.CutPrefix(st.Degraded, "open: "+string(snapshot.ErrDisk)+": ")
 	return c.close(&snapshot.Error{
 		Op: "cache", Kind: snapshot.ErrDisk, Field: c.dir, Err: errors.New(why),
 		Hint: "the directory and its key must belong to this user, who alone may write to them",
@@ -152,7 +150,7 @@ func (a *app) newCacheList() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "ls", Aliases: []string{"list"}, Short: "List the kept prefixes",
 		RunE: a.ran(func(cmd *cobra.Command, _ []string) (err error) {
-			c, err := a.openCache(f, nil)
+			c, err := a.openCache(f)
 			if err != nil {
 				return err
 			}
@@ -235,7 +233,7 @@ func (a *app) newCacheStats() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "stats", Short: "Say how much is kept, and where",
 		RunE: a.ran(func(*cobra.Command, []string) (err error) {
-			c, err := a.openCache(f, nil)
+			c, err := a.openCache(f)
 			if err != nil {
 				return err
 			}
@@ -259,8 +257,8 @@ func cacheStatsOf(c openedCache) cacheStatsJSON {
 	s := cacheStatsJSON{Dir: c.dir, Encrypted: c.encrypted, BudgetBytes: cacheDiskBytes}
 	if c.Store != nil {
 		st := c.Stats()
-		s.Prefixes, s.Bytes, s.Foreign = st.Disk.Entries, st.Disk.Bytes, st.Foreign
-		s.Problem = st.Disk.Degraded
+		s.Prefixes, s.Bytes, s.Foreign = st.Files, st.Bytes, st.Foreign
+		s.Problem = st.Degraded
 		for _, i := range c.List() {
 			s.Tokens += i.Tokens
 		}

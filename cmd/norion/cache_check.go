@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"slices"
 	"strings"
 
@@ -27,28 +26,26 @@ func (a *app) newCacheVerify() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "verify", Short: "Read every file and check it",
 		Long: `Read every file and check it. The exit code is 1 when one is bad. Nothing need be done
-about it: norion takes a bad file for one that is not there, and removes it. A foreign file, of
-another key or version, cannot be checked and is not bad; it is the first to go for others.`,
+about it: norion takes a bad file for one that is not there, and removes it when it is wanted or
+when others are written. A foreign file, of another key or version, cannot be checked and is not
+bad; it is the first to go for others.`,
 		RunE: a.ran(func(cmd *cobra.Command, _ []string) (err error) {
-			removed := &removals{}
-			c, err := a.openCache(f, slog.New(removed))
+			c, err := a.openCache(f)
 			if err != nil {
 				return err
 			}
 			defer func() { err = c.close(err) }()
-			return a.verifyCache(cmd.Context(), c, removed.files, f.json)
+			return a.verifyCache(cmd.Context(), c, f.json)
 		}),
 	}
 	f.register(cmd)
 	return cmd
 }
 
-// verifyCache reports on every file; those in removed went when the cache was opened.
-func (a *app) verifyCache(
-	ctx context.Context, c openedCache, removed []fileJSON, asJSON bool,
-) error {
-	verdicts := append([]fileJSON{}, removed...)
-	bad, foreign := len(removed), 0
+// verifyCache reports on every file.
+func (a *app) verifyCache(ctx context.Context, c openedCache, asJSON bool) error {
+	verdicts := []fileJSON{}
+	bad, foreign := 0, 0
 	if c.Store != nil {
 		reports, err := c.Verify(ctx)
 		if err != nil {
@@ -92,32 +89,6 @@ func (a *app) writeVerdicts(all []fileJSON, bad, foreign int, asJSON bool) error
 	return err
 }
 
-// removals notes the files that opening a cache found damaged and removed. It is used by one
-// goroutine, that which opens.
-type removals struct{ files []fileJSON }
-
-func (r *removals) Enabled(context.Context, slog.Level) bool { return true }
-func (r *removals) WithAttrs([]slog.Attr) slog.Handler       { return r }
-func (r *removals) WithGroup(string) slog.Handler            { return r }
-
-// Handle takes what snapshot logs of a file that it removes: its id and the reason.
-func (r *removals) Handle(_ context.Context, record slog.Record) error {
-	f := fileJSON{Bad: string(snapshot.MissDamaged)}
-	record.Attrs(func(at slog.Attr) bool {
-		switch at.Key {
-		case "id":
-			f.Name = at.Value.String()
-		case "reason":
-			f.Why = at.Value.String() + ", removed"
-		}
-		return true
-	})
-	if f.Name != "" {
-		r.files = append(r.files, f)
-	}
-	return nil
-}
-
 // clearedJSON is what a clear removed, for programs.
 type clearedJSON struct {
 	Files int   `json:"files"`
@@ -132,7 +103,7 @@ func (a *app) newCacheClear() *cobra.Command {
 		Long: `Remove every kept prefix, foreign and half-written files too. The key stays. A program
 that uses the cache meanwhile computes again what it does not find.`,
 		RunE: a.ran(func(cmd *cobra.Command, _ []string) (err error) {
-			c, err := a.openCache(f, nil)
+			c, err := a.openCache(f)
 			if err != nil {
 				return err
 			}
@@ -169,7 +140,7 @@ func (a *app) consent(c openedCache, yes bool) error {
 	case !isTerminal(a.in):
 		return refuse
 	}
-	fmt.Fprintf(a.err, "Remove all of %s, %s? [y/N] ", oneLine(c.dir), size(c.Stats().Disk.Bytes))
+	fmt.Fprintf(a.err, "Remove all of %s, %s? [y/N] ", oneLine(c.dir), size(c.Stats().Bytes))
 	const answerBytesMax = 1024
 	line, _ := bufio.NewReader(io.LimitReader(a.in, answerBytesMax)).ReadString('\n')
 	if !slices.Contains([]string{"y", "yes"}, strings.ToLower(strings.TrimSpace(line))) {

@@ -94,7 +94,7 @@ func (a *app) noneRunning(f *cacheFlags) (string, error) {
 
 // diskStats opens the disk tier for a moment.
 func (a *app) diskStats(f *cacheFlags) (cacheStatsJSON, error) {
-	c, err := a.openCache(f, nil)
+	c, err := a.openCache(f)
 	if err != nil {
 		return cacheStatsJSON{}, err
 	}

@@ -13,10 +13,11 @@ import (
 // benchBytes is the size of a state of about 2,800 tokens of a small model.
 const benchBytes = 64 << 20
 
-// benchGet measures Get and Release; before runs untimed ahead of each.
+// benchGet measures Get and Release, into memory that was used before; before runs untimed ahead of
+// each.
 func benchGet(b *testing.B, change func(*snapshot.Options), before func(file string)) {
 	dir := b.TempDir()
-	s := opened(b, dir, change)
+	s := opened(b, dir, func(o *snapshot.Options) { o.BufferBytes = benchBytes; change(o) })
 	id := put(b, s, state(1, 2800), fill(1, benchBytes))
 	b.SetBytes(benchBytes)
 	b.ReportAllocs()
@@ -32,18 +33,22 @@ func benchGet(b *testing.B, change func(*snapshot.Options), before func(file str
 	}
 }
 
-func BenchmarkGetRAM(b *testing.B)       { benchGet(b, nil, nil) }
 func BenchmarkGetPlain(b *testing.B)     { benchGet(b, plain, nil) }
-func BenchmarkGetEncrypted(b *testing.B) { benchGet(b, diskOnly, nil) }
+func BenchmarkGetEncrypted(b *testing.B) { benchGet(b, modes["encrypted"], nil) }
+
+// Fresh memory for each, as the first reads of a process have it.
+func BenchmarkGetEncryptedFresh(b *testing.B) {
+	benchGet(b, func(o *snapshot.Options) { o.BufferBytes = 0 }, nil)
+}
 
 // One goroutine, to show what more of them bring.
 func BenchmarkGetEncryptedOneWorker(b *testing.B) {
-	benchGet(b, func(o *snapshot.Options) { o.RAMBytes, o.Workers = 0, 1 }, nil)
+	benchGet(b, func(o *snapshot.Options) { o.Workers = 1 }, nil)
 }
 
 // The page cache is emptied of the file before each read, where the system can.
 func BenchmarkGetPlainCold(b *testing.B)     { benchGet(b, plain, chill(b)) }
-func BenchmarkGetEncryptedCold(b *testing.B) { benchGet(b, diskOnly, chill(b)) }
+func BenchmarkGetEncryptedCold(b *testing.B) { benchGet(b, modes["encrypted"], chill(b)) }
 
 // BenchmarkRead is the same file read by the system alone.
 func BenchmarkRead(b *testing.B) {
@@ -77,14 +82,15 @@ func BenchmarkSave(b *testing.B) {
 
 // BenchmarkPut is what the caller of Put waits for.
 func BenchmarkPut(b *testing.B) {
-	s := opened(b, "", func(o *snapshot.Options) { o.RAMBytes = 2 * benchBytes })
+	s := opened(b, b.TempDir(), nil)
+	buf := buffer(b, s, make([]byte, benchBytes))
+	defer buf.Release()
 	b.ReportAllocs()
 	first := int32(0)
 	for b.Loop() {
-		buf, err := s.Buffer(benchBytes)
+		id, err := s.Put(state(first, 2800), buf)
 		require.NoError(b, err)
-		_, err = s.Put(state(first, 2800), buf)
-		require.NoError(b, err)
+		s.Drop(id)
 		first++
 	}
 }

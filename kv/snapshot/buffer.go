@@ -4,49 +4,68 @@ import (
 	"errors"
 	"math/bits"
 	"slices"
+	"sync"
 )
 
 // Bounds of the pool of buffers.
 const (
 	freeBuffersMax = 16
+	// wasteShare is the part of a state's bytes that its buffer may be larger by: one eighth.
+	wasteShare = 8
 	// exactBytesMax is the largest buffer that is made as small as asked. Larger ones are rounded
-	// up by at most an eighth, so that a sequence that grows finds a buffer again.
+	// up, so that a sequence that grows finds a buffer again.
 	exactBytesMax = 64 << 10
 )
 
-// Buffer is memory for one state, from Store.Buffer. It belongs to the caller until Put or
-// Release, and is used by one goroutine at a time.
+// Buffer is a use of pooled memory that holds one state, from Store.Buffer or Store.Get. It belongs
+// to who asked for it, until Release, and is used by one goroutine at a time. Several may share the
+// memory: once it was given to Put, or came from Get, nobody writes to it.
 type Buffer struct {
-	s *Store
+	p *pool
+	m *memory // nil after Release
 	b []byte
 }
 
-// Bytes is the memory, with the contents of whoever had it before. It is nil after Put or Release.
+// memory is what Buffers share.
+type memory struct {
+	bytes []byte
+	uses  int // Buffers; the pool's mutex guards it
+}
+
+// Bytes is the memory, at first with the contents of whoever had it before. It is nil after
+// Release, and valid until then, also after Store.Close.
 func (b *Buffer) Bytes() []byte { return b.b }
+
+// Size is what the memory takes: at least len(Bytes), at most an eighth more than was asked for.
+func (b *Buffer) Size() int64 { return int64(cap(b.m.bytes)) }
 
 // Trim shortens the buffer to its first n bytes, where a state turned out smaller than foretold.
 func (b *Buffer) Trim(n int) { b.b = b.b[:min(max(0, n), len(b.b))] }
 
-// Release gives the memory back to the pool. A second call does nothing.
+// Release ends this use; the last one gives the memory back to the pool. Of nil, or a second time,
+// it does nothing.
 func (b *Buffer) Release() {
-	mem := b.take()
-	if mem == nil {
+	if b == nil || b.m == nil {
 		return
 	}
-	b.s.mu.Lock()
-	defer b.s.mu.Unlock()
-	b.s.pool.out -= int64(cap(mem))
-	b.s.pool.put(mem, b.s.ram.bytes)
+	m := b.m
+	b.m, b.b = nil, nil
+	b.p.mu.Lock()
+	defer b.p.mu.Unlock()
+	if m.uses--; m.uses == 0 {
+		b.p.put(m.bytes)
+	}
 }
 
-// take ends the caller's ownership.
-func (b *Buffer) take() []byte {
-	mem := b.b
-	b.b = nil
-	return mem
+// share begins another use of the same memory.
+func (b *Buffer) share() *Buffer {
+	b.p.mu.Lock()
+	defer b.p.mu.Unlock()
+	b.m.uses++
+	return &Buffer{p: b.p, m: b.m, b: b.b}
 }
 
-// Buffer returns memory of n bytes, from the pool where one fits. ErrInvalid is returned for n
+// Buffer returns memory of n bytes, from the pool where some fits. ErrInvalid is returned for n
 // outside 1 to StateBytesMax, ErrClosed after Close.
 func (s *Store) Buffer(n int64) (*Buffer, error) {
 	if n < 1 || n > StateBytesMax {
@@ -54,22 +73,11 @@ func (s *Store) Buffer(n int64) (*Buffer, error) {
 			Op: "buffer", Kind: ErrInvalid, Field: "n", Err: errors.New("size out of range"),
 		}
 	}
-	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
+	if s.isClosed() {
 		return nil, &Error{Op: "buffer", Kind: ErrClosed}
 	}
-	mem := s.pool.get(n)
-	size := sizeClass(n)
-	if mem != nil {
-		size = int64(cap(mem))
-	}
-	s.pool.out += size
-	s.mu.Unlock()
-	if mem == nil {
-		mem = make([]byte, size)
-	}
-	return &Buffer{s: s, b: mem[:n]}, nil
+	m := &memory{bytes: s.pool.get(n), uses: 1}
+	return &Buffer{p: &s.pool, m: m, b: m.bytes[:n]}, nil
 }
 
 // sizeClass rounds n up to a multiple of an eighth of its highest bit.
@@ -81,44 +89,65 @@ func sizeClass(n int64) int64 {
 	return (n + step - 1) / step * step
 }
 
-// pool keeps buffers that nobody uses. The Store's mutex guards it.
+// pool keeps memory that nobody uses: fresh memory costs a page fault for every page. What is free
+// stays within what limit leaves beside the memory in use.
 type pool struct {
+	mu    sync.Mutex
+	limit int64    // of used and unused together
+	used  int64    // bytes
 	free  [][]byte // oldest first
-	bytes int64    // of free
-	out   int64    // bytes of buffers that callers own
-	limit int64    // of states in RAM, free and out together
+	spare int64    // bytes of free
 }
 
-// get takes the smallest free buffer of n bytes or more that wastes at most a quarter, or nil.
+// get takes the smallest free memory of n bytes or more that wastes little, or makes some.
 func (p *pool) get(n int64) []byte {
+	p.mu.Lock()
 	best := -1
 	for i, mem := range p.free {
 		c := int64(cap(mem))
-		if c >= n && c-n <= n/4 && (best < 0 || c < int64(cap(p.free[best]))) {
+		if c >= n && c-n <= n/wasteShare && (best < 0 || c < int64(cap(p.free[best]))) {
 			best = i
 		}
 	}
-	if best < 0 {
-		return nil
+	size, mem := sizeClass(n), []byte(nil)
+	if best >= 0 {
+		mem = p.free[best]
+		p.drop(best)
+		size = int64(cap(mem))
 	}
-	mem := p.free[best]
-	p.free = slices.Delete(p.free, best, best+1)
-	p.bytes -= int64(cap(mem))
+	p.used += size
+	p.trim()
+	p.mu.Unlock()
+	if mem == nil {
+		mem = make([]byte, size)
+	}
 	return mem
 }
 
-// put keeps a buffer that is no longer used; used is the bytes of states in RAM.
-func (p *pool) put(mem []byte, used int64) {
+// put keeps memory that is no longer used. The caller holds mu, as for all that follows.
+func (p *pool) put(mem []byte) {
+	p.used -= int64(cap(mem))
 	p.free = append(p.free, mem)
-	p.bytes += int64(cap(mem))
-	p.trim(used)
+	p.spare += int64(cap(mem))
+	p.trim()
 }
 
-// trim gives the oldest free buffers to the garbage collector until the bounds hold.
-func (p *pool) trim(used int64) {
-	for len(p.free) > freeBuffersMax ||
-		len(p.free) > 0 && used+p.out+p.bytes > p.limit {
-		p.bytes -= int64(cap(p.free[0]))
-		p.free = slices.Delete(p.free, 0, 1)
+// trim leaves the oldest free memory to the garbage collector until the bounds hold.
+func (p *pool) trim() {
+	for len(p.free) > freeBuffersMax || len(p.free) > 0 && p.used+p.spare > p.limit {
+		p.drop(0)
 	}
+}
+
+func (p *pool) drop(i int) {
+	p.spare -= int64(cap(p.free[i]))
+	p.free = slices.Delete(p.free, i, i+1)
+}
+
+// close keeps nothing from now on.
+func (p *pool) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.limit = 0
+	p.trim()
 }

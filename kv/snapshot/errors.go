@@ -18,7 +18,7 @@ type Kind string
 const (
 	ErrOptions  Kind = "bad snapshot options"
 	ErrInvalid  Kind = "bad state"
-	ErrNoRoom   Kind = "no tier has room for the state"
+	ErrNoRoom   Kind = "the state cannot be written now"
 	ErrClosed   Kind = "snapshot store closed"
 	ErrCanceled Kind = "canceled"
 	ErrKey      Kind = "bad key file"
@@ -64,7 +64,7 @@ type Miss string
 // The causes of a miss.
 const (
 	MissAbsent    Miss = "absent"     // never saved, evicted, or removed by somebody
-	MissDamaged   Miss = "damaged"    // cut, flipped, renamed, or never whole; the file is removed
+	MissDamaged   Miss = "damaged"    // cut, flipped, renamed, or never whole
 	MissForeign   Miss = "foreign"    // another format version or another key
 	MissUntrusted Miss = "untrusted"  // another user owns the file or may write to it
 	MissIO        Miss = "unreadable" // the system could not read the file

@@ -18,7 +18,7 @@ func Example() {
 	defer func() { _ = os.RemoveAll(home) }()
 	open := func() *snapshot.Store {
 		s, err := snapshot.Open(snapshot.Options{
-			RAMBytes: 256 << 20, DiskBytes: 1 << 30, Dir: filepath.Join(home, "kv"),
+			BufferBytes: 256 << 20, DiskBytes: 1 << 30, Dir: filepath.Join(home, "kv"),
 		})
 		if err != nil {
 			panic(err)
@@ -38,6 +38,7 @@ func Example() {
 	_, err = s.Put(snapshot.State{
 		Identity: identity, Part: snapshot.Full, Tokens: []int32{1, 518, 25580},
 	}, b)
+	b.Release() // as long as it is held, the state lies in RAM
 	if err != nil {
 		panic(err)
 	}
@@ -47,12 +48,12 @@ func Example() {
 	s = open()
 	defer func() { _ = s.Close() }()
 	for _, x := range s.Index(identity) {
-		l, ok := s.Get(context.Background(), x.ID)
+		b, ok := s.Get(context.Background(), x.ID)
 		if !ok {
 			continue // a miss: compute it again
 		}
-		fmt.Println(x.Tokens, x.Scope, l.Source(), string(l.Bytes()))
-		l.Release()
+		fmt.Println(x.Tokens, x.Scope, string(b.Bytes()))
+		b.Release()
 	}
-	// Output: [1 518 25580] alice disk saved state
+	// Output: [1 518 25580] alice saved state
 }

@@ -20,11 +20,18 @@ const (
 	ReserveBytes    = reserveBytes
 	RetryFirst      = retryFirst
 	RetryMax        = retryMax
-	RAMEntriesMax   = ramEntriesMax
-	DiskEntriesMax  = diskEntriesMax
+	FilesMax        = filesMax
 	LockName        = lockName
 	MetaFixedBytes  = metaFixedBytes
 )
+
+// ID is the content address of a state, zero without a disk tier.
+func (s *Store) ID(st State) ID {
+	if s.secret == nil {
+		return ID{}
+	}
+	return s.secret.address(st.appendContent(nil))
+}
 
 // FileName is the name of a state's file.
 func FileName(id ID) string { return fileName(id) }

@@ -74,9 +74,9 @@ func saveFaults() map[string]disk.Faults {
 	}
 }
 
-// L7, L8, L9, L12: a disk that is full, fails, or may not be written to. The state stays in RAM,
-// nothing half written stays, the tier says what is wrong and is asked again after a pause only,
-// and works as soon as the disk does.
+// L7, L8, L9, L12: a disk that is full, fails, or may not be written to. Nothing half written
+// stays, the tier says what is wrong and is asked again after a pause only, and works as soon as
+// the disk does.
 func TestL7L8SaveFails(t *testing.T) {
 	t.Parallel()
 	for name, f := range saveFaults() {
@@ -86,40 +86,43 @@ func TestL7L8SaveFails(t *testing.T) {
 			dir, now := t.TempDir(), &clock{now: time.Unix(1e9, 0)}
 			s := opened(t, dir, func(o *snapshot.Options) {
 				faulty(&d)(o)
-				o.RAMBytes, o.Now = 1<<20, now.time
+				o.Now = now.time
 			})
 			kept := put(t, s, state(1, 3), fill(1, 300))
 			want := files(t, dir)
 			d.Set(f)
-			id := put(t, s, state(2, 3), fill(2, 300))
+			st2 := state(2, 3)
+			id := put(t, s, st2, fill(2, 300))
 			st := s.Stats()
+			require.Zero(t, st.BufferBytes)
 			require.Equal(t, snapshot.SaveStats{Done: 1, Failed: 1}, st.Saves)
-			require.NotEmpty(t, st.Disk.Degraded)
+			require.NotEmpty(t, st.Degraded)
 			require.Equal(t, want, files(t, dir), "nothing new and nothing half")
-			requireHit(t, s, id, fill(2, 300), snapshot.FromRAM)
 
 			calls := d.Calls()
-			put(t, s, state(2, 3), fill(2, 300))
+			_, err := give(t, s, st2, fill(2, 300))
+			require.ErrorIs(t, err, snapshot.ErrNoRoom)
+			require.ErrorIs(t, err, snapshot.ErrDisk, "it says why")
 			require.Equal(t, calls, d.Calls(), "not asked during the pause")
 			require.Equal(t, uint64(1), s.Stats().Saves.Skipped)
 			now.move(snapshot.RetryFirst)
-			put(t, s, state(2, 3), fill(2, 300))
+			put(t, s, st2, fill(2, 300))
 			require.Equal(t, uint64(2), s.Stats().Saves.Failed)
 
 			d.Set(disk.Faults{})
 			now.move(2*snapshot.RetryFirst - 1)
-			put(t, s, state(2, 3), fill(2, 300))
-			require.Equal(t, uint64(2), s.Stats().Saves.Skipped, "the pause is doubled")
+			_, err = give(t, s, st2, fill(2, 300))
+			require.ErrorIs(t, err, snapshot.ErrNoRoom, "the pause is doubled")
 			now.move(1)
-			put(t, s, state(2, 3), fill(2, 300))
+			put(t, s, st2, fill(2, 300))
 			st = s.Stats()
 			require.Equal(t, uint64(2), st.Saves.Done)
-			require.Empty(t, st.Disk.Degraded)
+			require.Empty(t, st.Degraded)
 			require.NoError(t, s.Close())
 			require.Zero(t, d.OpenFiles())
-			s = opened(t, dir, diskOnly)
-			requireHit(t, s, kept, fill(1, 300), snapshot.FromDisk)
-			requireHit(t, s, id, fill(2, 300), snapshot.FromDisk)
+			s = opened(t, dir, nil)
+			requireHit(t, s, kept, fill(1, 300))
+			requireHit(t, s, id, fill(2, 300))
 		})
 	}
 }
@@ -137,7 +140,7 @@ func TestC1Pause(t *testing.T) {
 			dir, now := t.TempDir(), &clock{now: time.Unix(1e9, 0)}
 			s := opened(t, dir, func(o *snapshot.Options) {
 				faulty(&d)(o)
-				o.RAMBytes, o.Now = 1<<20, now.time
+				o.Now = now.time
 			})
 			kept := put(t, s, state(1, 3), fill(1, 300))
 			d.Set(disk.Faults{Fail: func(disk.Op, string, int) error { return errors.New("no") }})
@@ -148,9 +151,9 @@ func TestC1Pause(t *testing.T) {
 			put(t, s, state(2, 3), fill(2, 300))
 			require.Equal(t, uint64(2), s.Stats().Saves.Done)
 			require.NoError(t, s.Close())
-			s = opened(t, dir, diskOnly)
-			requireHit(t, s, kept, fill(1, 300), snapshot.FromDisk)
-			requireHit(t, s, id, fill(2, 300), snapshot.FromDisk)
+			s = opened(t, dir, nil)
+			requireHit(t, s, kept, fill(1, 300))
+			requireHit(t, s, id, fill(2, 300))
 		})
 	}
 }
@@ -162,7 +165,7 @@ func TestPauseBounded(t *testing.T) {
 	now := &clock{now: time.Unix(1e9, 0)}
 	s := opened(t, t.TempDir(), func(o *snapshot.Options) {
 		faulty(&d)(o)
-		o.RAMBytes, o.Now = 1<<20, now.time
+		o.Now = now.time
 	})
 	d.Set(failing(disk.OpSync, syscall.EIO))
 	for range 20 {
@@ -171,7 +174,8 @@ func TestPauseBounded(t *testing.T) {
 	}
 	require.Equal(t, uint64(20), s.Stats().Saves.Failed)
 	now.move(snapshot.RetryMax - 1)
-	put(t, s, state(1, 1), []byte("x"))
+	_, err := give(t, s, state(1, 1), []byte("x"))
+	require.ErrorIs(t, err, snapshot.ErrNoRoom)
 	require.Equal(t, uint64(20), s.Stats().Saves.Failed)
 }
 
@@ -181,7 +185,7 @@ func TestReadFails(t *testing.T) {
 	for _, op := range []disk.Op{disk.OpOpen, disk.OpRead, disk.OpStat} {
 		t.Run(string(op), func(t *testing.T) {
 			t.Parallel()
-			dir, file, id, data := saved(t, diskOnly, 2*snapshot.BlockBytes)
+			dir, file, id, data := saved(t, nil, 2*snapshot.BlockBytes)
 			var d *disk.Faulty
 			s := opened(t, dir, faulty(&d))
 			d.Set(failing(op, syscall.EIO))
@@ -192,7 +196,7 @@ func TestReadFails(t *testing.T) {
 			require.Equal(t, snapshot.MissIO, reports[0].Bad)
 			require.ErrorIs(t, reports[0].Err, syscall.EIO)
 			d.Set(disk.Faults{})
-			requireHit(t, s, id, data, snapshot.FromDisk)
+			requireHit(t, s, id, data)
 			require.Zero(t, d.OpenFiles())
 		})
 	}
@@ -210,17 +214,17 @@ func TestL10EveryDiskCallFailsOnce(t *testing.T) {
 			require.Greater(t, n, 60, "calls were made")
 			return
 		}
-		s := opened(t, dir, func(o *snapshot.Options) { o.RAMBytes, o.Key = 0, nil })
-		require.Empty(t, s.Stats().Disk.Degraded)
+		s := opened(t, dir, func(o *snapshot.Options) { o.Key = nil })
+		require.Empty(t, s.Stats().Degraded)
 		reports, err := s.Verify(t.Context())
 		require.NoError(t, err)
 		for _, r := range reports {
 			require.Empty(t, r.Bad, "call %d: %v", n, r.Err)
 		}
+		put(t, s, state(9, 9), fill(9, 9))
 		for _, name := range files(t, dir) {
 			require.False(t, strings.HasPrefix(name, "tmp-"), "call %d", n)
 		}
-		put(t, s, state(9, 9), fill(9, 9))
 	}
 }
 
@@ -251,9 +255,9 @@ func lifeWithFault(t *testing.T, dir string, n int) bool {
 		require.NoError(t, err)
 		for i := range int32(3) {
 			data := fill(uint64(i), 400)
-			id, err := s.Put(state(i, 4), buffer(t, s, data))
-			if err != nil { // nothing is kept in RAM
-				require.ErrorIs(t, err, snapshot.ErrNoRoom)
+			id, err := give(t, s, state(i, 4), data)
+			if err != nil { // no disk tier
+				require.ErrorIs(t, err, snapshot.ErrDisk)
 				continue
 			}
 			require.NoError(t, s.Flush(t.Context()))
@@ -289,15 +293,15 @@ func TestDirectorySwapped(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir, now := filepath.Join(t.TempDir(), "d"), &clock{now: time.Unix(1e9, 0)}
-			s := opened(t, dir, func(o *snapshot.Options) { o.RAMBytes, o.Now = 300, now.time })
+			s := opened(t, dir, func(o *snapshot.Options) { o.Now = now.time })
 			id := put(t, s, state(1, 1), fill(1, 300))
 			require.NoError(t, os.Rename(dir, dir+".old"))
 			swap(t, dir)
 			second := put(t, s, state(2, 1), fill(2, 300))
 			st := s.Stats()
 			require.Equal(t, uint64(1), st.Saves.Failed)
-			require.Contains(t, st.Disk.Degraded, "moved or replaced")
-			requireHit(t, s, id, fill(1, 300), snapshot.FromDisk)
+			require.Contains(t, st.Degraded, "moved or replaced")
+			requireHit(t, s, id, fill(1, 300))
 			require.Len(t, files(t, dir+".old"), 1)
 			if entries, err := os.ReadDir(dir); err == nil {
 				require.Empty(t, entries)
@@ -306,7 +310,7 @@ func TestDirectorySwapped(t *testing.T) {
 			require.NoError(t, os.Rename(dir+".old", dir))
 			now.move(snapshot.RetryFirst)
 			put(t, s, state(2, 1), fill(2, 300))
-			require.Empty(t, s.Stats().Disk.Degraded)
+			require.Empty(t, s.Stats().Degraded)
 			require.FileExists(t, filepath.Join(dir, snapshot.FileName(second)))
 		})
 	}
@@ -315,7 +319,7 @@ func TestDirectorySwapped(t *testing.T) {
 // Links and directories under the names of files are not followed.
 func TestNotAFile(t *testing.T) {
 	t.Parallel()
-	dir, file, id, _ := saved(t, diskOnly, 70)
+	dir, file, id, _ := saved(t, nil, 70)
 	outside := filepath.Join(t.TempDir(), "f")
 	require.NoError(t, os.Rename(file, outside))
 	for name, make := range map[string]func() error{
@@ -323,8 +327,8 @@ func TestNotAFile(t *testing.T) {
 		"directory": func() error { return os.Mkdir(file, 0o700) },
 	} {
 		require.NoError(t, make(), name)
-		s := opened(t, dir, diskOnly)
-		require.Zero(t, s.Stats().Disk.Entries)
+		s := opened(t, dir, nil)
+		require.Zero(t, s.Stats().Files)
 		requireMiss(t, s, id, snapshot.MissUntrusted)
 		require.NoError(t, os.Remove(file))
 	}

@@ -47,6 +47,6 @@ func TestGolden(t *testing.T) {
 		require.Len(t, index, 1, mode)
 		require.Equal(t, st, index[0].State)
 		require.Equal(t, at, s.List()[0].Saved)
-		requireHit(t, s, s.ID(st), data, snapshot.FromDisk)
+		requireHit(t, s, s.ID(st), data)
 	}
 }

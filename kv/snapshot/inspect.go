@@ -12,53 +12,50 @@ import (
 	"time"
 )
 
-// TierStats is the state of one tier.
-type TierStats struct {
-	Entries     int
-	Bytes       int64 // in RAM with what the buffers have to spare, on disk whole files
-	BudgetBytes int64
-	Hits        uint64
-	Evictions   uint64
-	// Degraded says why the tier does not do all of its work, "" when it does.
-	Degraded string
-}
-
 // SaveStats counts states that were to be written to disk.
 type SaveStats struct {
 	Done    uint64
 	Failed  uint64 // by a fault of the disk
-	Skipped uint64 // the queue was full, a fault shortly before, or not worth its room
+	Skipped uint64 // dropped, not worth its room, the queue full, or a fault shortly before
 }
 
 // Stats is a snapshot of the counters of a store.
 type Stats struct {
-	RAM, Disk TierStats
-	Misses    map[Miss]uint64
-	Saves     SaveStats
-	Waiting   int   // states that wait to be written, the one being written included
-	Leases    int   // not yet released
-	Foreign   int   // files of another key or version; they are the first to be evicted
-	FreeBytes int64 // buffers in the pool
+	Files       int   // of this store's key and version
+	Foreign     int   // of another, or too many to know; they are the first to be evicted
+	Bytes       int64 // of all of them
+	BudgetBytes int64
+	Hits        uint64
+	Misses      map[Miss]uint64
+	Evictions   uint64
+	Saves       SaveStats
+	Waiting     int // states that wait to be written, the one being written included
+	// Degraded says why the disk tier does not do all of its work, "" when it does or was not
+	// asked for.
+	Degraded string
+
+	BufferBytes int64 // of buffers in use
+	FreeBytes   int64 // of buffers that wait to be used again
 }
 
 // Stats returns the counters.
 func (s *Store) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Stats{
-		RAM: s.ram.stats(), Disk: s.disk.stats(), Misses: maps.Clone(s.misses), Saves: s.saves,
-		Waiting: s.waiting, Leases: s.leases, Foreign: len(s.strange), FreeBytes: s.pool.bytes,
+	out := Stats{
+		Files: s.files, Foreign: len(s.strange), Bytes: s.bytes, BudgetBytes: s.o.DiskBytes,
+		Hits: s.hits, Misses: maps.Clone(s.misses), Evictions: s.evictions, Saves: s.saves,
+		Waiting: len(s.queue),
 	}
-}
-
-func (t *tier) stats() TierStats {
-	out := TierStats{
-		Entries: t.entries, Bytes: t.bytes, BudgetBytes: t.budget, Hits: t.hits,
-		Evictions: t.evictions,
+	if s.writing != nil {
+		out.Waiting++
 	}
-	if t.degraded != nil {
-		out.Degraded = t.degraded.Error()
+	if s.degraded != nil {
+		out.Degraded = s.degraded.Error()
 	}
+	s.pool.mu.Lock()
+	defer s.pool.mu.Unlock()
+	out.BufferBytes, out.FreeBytes = s.pool.used, s.pool.spare
 	return out
 }
 
@@ -69,30 +66,16 @@ type Item struct {
 	Part      Part
 	Tokens    int // how many
 	Recompute time.Duration
-	RAMBytes  int64     // 0 when it is not in RAM
-	FileBytes int64     // 0 when it is not on disk
-	Uses      uint64    // since the store was opened
-	Saved     time.Time // zero when it was not saved
+	FileBytes int64     // 0 while it waits to be written
+	Saved     time.Time // zero while it waits
 }
 
 func (e *entry) item() Item {
 	st, _, _ := parseContent(e.content) // made by us, or checked when it was read
 	return Item{
 		ID: e.id, Identity: st.Identity, Part: st.Part, Tokens: e.tokens, Recompute: e.recompute,
-		RAMBytes: int64(cap(e.buf)), FileBytes: e.fileBytes, Uses: e.uses, Saved: e.saved,
+		FileBytes: e.fileBytes, Saved: e.saved,
 	}
-}
-
-// Lookup describes a state without using it, so that a caller can weigh a restore against the
-// time to compute it again. No disk call is made.
-func (s *Store) Lookup(id ID) (Item, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	e := s.entries[id]
-	if e == nil {
-		return Item{}, false
-	}
-	return e.item(), true
 }
 
 // List describes what the store holds, by id.
@@ -111,7 +94,7 @@ func (s *Store) List() []Item {
 type Indexed struct {
 	ID ID
 	State
-	Bytes int64 // of the file, or of the memory where there is no file
+	Bytes int64 // of the file, also of one that is still to be written
 }
 
 // Index lists the states with this Engine, Model and Context, of every Scope, shorter ones first:
@@ -127,11 +110,7 @@ func (s *Store) Index(of Identity) []Indexed {
 			continue
 		}
 		st.Tokens, st.Recompute = tokensOf(e.content, n), e.recompute
-		size := e.fileBytes
-		if size == 0 {
-			size = int64(cap(e.buf))
-		}
-		out = append(out, Indexed{ID: e.id, State: st, Bytes: size})
+		out = append(out, Indexed{ID: e.id, State: st, Bytes: e.bytes()})
 	}
 	slices.SortFunc(out, func(a, b Indexed) int {
 		return cmp.Or(cmp.Compare(len(a.Tokens), len(b.Tokens)), bytes.Compare(a.ID[:], b.ID[:]))
@@ -139,28 +118,16 @@ func (s *Store) Index(of Identity) []Indexed {
 	return out
 }
 
-// byDiskWorth lists the entries whose files may go, the least worth first.
-func (s *Store) byDiskWorth() []*entry {
-	var out []*entry
-	for _, e := range s.entries {
-		if e.onDisk && e.leases == 0 && s.loading[e.id] == nil {
-			out = append(out, e)
-		}
-	}
-	slices.SortFunc(out, lessDisk)
-	return out
-}
-
-// Drop forgets a state and removes its file, in one disk call. A lease of it stays valid.
+// Drop forgets a state and removes its file, in one disk call. Buffers of it stay valid.
 func (s *Store) Drop(id ID) {
 	s.mu.Lock()
 	e := s.entries[id]
-	file := e != nil && e.onDisk
+	file := e == nil || e.fileBytes > 0
 	if e != nil {
-		s.discard(e)
+		s.forget(e)
 	}
 	s.mu.Unlock()
-	if file {
+	if file && s.dir != nil {
 		_ = s.dir.Remove(fileName(id)) // what stays is found again, and is valid
 	}
 }
@@ -174,10 +141,11 @@ type Report struct {
 	Err error // the cause, nil when nothing is wrong
 }
 
-// Verify reads every file, and changes nothing. What is damaged is removed when it is next asked
-// for. It returns ErrDisk without a disk tier, ErrCanceled when ctx ends.
+// Verify reads every file, and changes nothing: neither does Open, so that everything is reported
+// that this store has not come upon otherwise. What is damaged is removed when it is asked for, or
+// by the next save. It returns ErrDisk without a disk tier, ErrCanceled when ctx ends.
 func (s *Store) Verify(ctx context.Context) ([]Report, error) {
-	list, err := s.files("verify")
+	list, err := s.list("verify")
 	if err != nil {
 		return nil, err
 	}
@@ -217,16 +185,10 @@ func (s *Store) verify(ctx context.Context, id ID) error {
 	return errors.Join(s.readState(ctx, f, nil), f.Close())
 }
 
-// files lists the directory.
-func (s *Store) files(op string) ([]string, error) {
-	s.mu.Lock()
-	closed, degraded := s.closed, s.disk.degraded
-	s.mu.Unlock()
-	switch {
-	case closed:
-		return nil, &Error{Op: op, Kind: ErrClosed}
-	case s.dir == nil:
-		return nil, &Error{Op: op, Kind: ErrDisk, Err: degraded}
+// list gives the names in the directory.
+func (s *Store) list(op string) ([]string, error) {
+	if err := s.usable(op); err != nil {
+		return nil, err
 	}
 	list, err := s.dir.ReadDir(".")
 	if err != nil {
@@ -239,19 +201,14 @@ func (s *Store) files(op string) ([]string, error) {
 	return names, nil
 }
 
-// Clear forgets every state and removes every file, also foreign and half-written ones. Leases
-// stay valid. It returns how many files went and their bytes. ErrDisk says that some stayed.
+// Clear forgets every state and removes every file, also foreign and half-written ones. Buffers
+// stay valid. It returns how many files went and their bytes. ErrDisk says that some stayed, or
+// that there is no disk tier, ErrCanceled that ctx ended, ErrClosed comes after Close.
 func (s *Store) Clear(ctx context.Context) (files int, bytes int64, err error) {
-	s.discardAll()
-	s.mu.Lock()
-	closed := s.closed
-	s.mu.Unlock()
-	switch {
-	case closed:
-		return 0, 0, &Error{Op: "clear", Kind: ErrClosed}
-	case s.dir == nil:
-		return 0, 0, nil
+	if err := s.usable("clear"); err != nil {
+		return 0, 0, err
 	}
+	s.forgetAll()
 	unlock, err := s.lockDir(ctx) // waits for a save
 	if err != nil {
 		if ctx.Err() != nil {
@@ -260,7 +217,7 @@ func (s *Store) Clear(ctx context.Context) (files int, bytes int64, err error) {
 		return 0, 0, &Error{Op: "clear", Kind: ErrDisk, Field: "Dir", Err: err}
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	names, err := s.files("clear")
+	names, err := s.list("clear")
 	if err != nil {
 		return 0, 0, err
 	}
@@ -279,7 +236,7 @@ func (s *Store) Clear(ctx context.Context) (files int, bytes int64, err error) {
 		}
 		files, bytes = files+1, bytes+size
 	}
-	s.discardAll() // a save may have found the files again before the lock was ours
+	s.forgetAll() // a save may have found the files again before the lock was ours
 	if len(failed) > 0 {
 		return files, bytes, &Error{
 			Op: "clear", Kind: ErrDisk, Field: "Dir", Err: errors.Join(failed...),
@@ -289,14 +246,13 @@ func (s *Store) Clear(ctx context.Context) (files int, bytes int64, err error) {
 	return files, bytes, nil
 }
 
-func (s *Store) discardAll() {
+func (s *Store) forgetAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, e := range s.entries {
-		s.discard(e)
+		s.forget(e)
 	}
-	for name, size := range s.strange {
-		s.disk.bytes -= size
-		delete(s.strange, name)
+	for name := range s.strange {
+		s.setStrange(name, 0)
 	}
 }

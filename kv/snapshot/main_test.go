@@ -52,7 +52,7 @@ func key() []byte { return bytes.Repeat([]byte{7}, snapshot.KeyBytes) }
 // opened opens a store with room for everything; change may be nil.
 func opened(t testing.TB, dir string, change func(*snapshot.Options)) *snapshot.Store {
 	t.Helper()
-	o := snapshot.Options{RAMBytes: 1 << 30, DiskBytes: 1 << 30, Dir: dir, Key: key()}
+	o := snapshot.Options{DiskBytes: 1 << 30, Dir: dir, Key: key()}
 	if change != nil {
 		change(&o)
 	}
@@ -62,13 +62,9 @@ func opened(t testing.TB, dir string, change func(*snapshot.Options)) *snapshot.
 	return s
 }
 
-// diskOnly keeps nothing in RAM.
-func diskOnly(o *snapshot.Options) { o.RAMBytes = 0 }
-
 // faulty makes the directory of the files faulty.
 func faulty(out **disk.Faulty) func(*snapshot.Options) {
 	return func(o *snapshot.Options) {
-		o.RAMBytes = 0
 		o.OpenDir = func(path string) (disk.Dir, error) {
 			d, err := disk.OpenDir(path)
 			if err != nil {
@@ -89,34 +85,41 @@ func buffer(t testing.TB, s *snapshot.Store, data []byte) *snapshot.Buffer {
 	return b
 }
 
+// give has a state saved, and keeps nothing of it.
+func give(
+	t testing.TB, s *snapshot.Store, st snapshot.State, data []byte,
+) (snapshot.ID, error) {
+	t.Helper()
+	b := buffer(t, s, data)
+	defer b.Release()
+	return s.Put(st, b)
+}
+
 // put saves and waits for the disk.
 func put(t testing.TB, s *snapshot.Store, st snapshot.State, data []byte) snapshot.ID {
 	t.Helper()
-	id, err := s.Put(st, buffer(t, s, data))
+	id, err := give(t, s, st, data)
 	require.NoError(t, err)
 	require.NoError(t, s.Flush(context.Background()))
 	return id
 }
 
-// requireHit wants exactly these bytes from that tier.
-func requireHit(
-	t testing.TB, s *snapshot.Store, id snapshot.ID, data []byte, from snapshot.Source,
-) {
+// requireHit wants exactly these bytes.
+func requireHit(t testing.TB, s *snapshot.Store, id snapshot.ID, data []byte) {
 	t.Helper()
-	l, ok := s.Get(context.Background(), id)
+	b, ok := s.Get(context.Background(), id)
 	require.True(t, ok, "%v", s.Stats())
-	require.Equal(t, from, l.Source())
-	require.True(t, bytes.Equal(data, l.Bytes()), "the bytes that were put")
-	l.Release()
+	require.True(t, bytes.Equal(data, b.Bytes()), "the bytes that were put")
+	b.Release()
 }
 
 // requireMiss wants one miss of that cause.
 func requireMiss(t testing.TB, s *snapshot.Store, id snapshot.ID, why snapshot.Miss) {
 	t.Helper()
 	before := s.Stats().Misses
-	l, ok := s.Get(context.Background(), id)
+	b, ok := s.Get(context.Background(), id)
 	require.False(t, ok)
-	require.Nil(t, l)
+	require.Nil(t, b)
 	after := s.Stats().Misses
 	require.Equal(t, before[why]+1, after[why], "%v", after)
 }
@@ -148,11 +151,13 @@ func saved(
 	return dir, filepath.Join(dir, snapshot.FileName(id)), id, data
 }
 
-// plain turns encryption off, and keeps nothing in RAM.
-func plain(o *snapshot.Options) { o.RAMBytes, o.Plain, o.Key = 0, true, nil }
+// plain turns encryption off.
+func plain(o *snapshot.Options) { o.Plain, o.Key = true, nil }
 
 // modes are the two forms of files.
-var modes = map[string]func(*snapshot.Options){"encrypted": diskOnly, "plain": plain}
+var modes = map[string]func(*snapshot.Options){
+	"encrypted": func(*snapshot.Options) {}, "plain": plain,
+}
 
 // contextDone is a context that has ended.
 func contextDone(t testing.TB) (context.Context, context.CancelFunc) {

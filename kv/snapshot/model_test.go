@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"testing"
@@ -19,188 +18,102 @@ import (
 // model is what a store should do, written down as plainly as can be: one list, searched from the
 // front, one step after the other.
 type model struct {
-	ram, disk           int64 // budgets
-	ramClock, diskClock float64
-	sequence            int
-	held                map[int32]*modelEntry
-	leased              []*modelEntry
+	budget   int64
+	clock    float64
+	sequence int
+	held     map[int32]*modelEntry
 }
 
 type modelEntry struct {
-	first              int32
-	bytes, fileBytes   int64
-	cost               float64
-	uses, sequence     int
-	inRAM, onDisk      bool
-	ramWorth, diskWort float64
-	leases             int
-	gone               bool
+	first          int32
+	bytes          int64
+	cost, worth    float64
+	uses, sequence int
 }
 
-func (m *model) used() (ram, disk int64) {
-	all := slices.Collect(maps.Values(m.held))
-	for _, e := range m.leased {
-		if e.gone && !slices.Contains(all, e) {
-			all = append(all, e)
-		}
+func (m *model) used() (bytes int64) {
+	for _, e := range m.held {
+		bytes += e.bytes
 	}
-	for _, e := range all {
-		if e.inRAM {
-			ram += e.bytes
-		}
-		if e.onDisk {
-			disk += e.fileBytes
-		}
-	}
-	return ram, disk
+	return bytes
 }
 
 func (m *model) touch(e *modelEntry) {
 	e.uses++
-	e.ramWorth = m.ramClock + float64(e.uses)*e.cost/float64(e.bytes)
-	e.diskWort = m.diskClock + float64(e.uses)*e.cost/float64(e.fileBytes)
+	e.worth = m.clock + float64(e.uses)*e.cost/float64(e.bytes)
 }
 
-func (m *model) forget(e *modelEntry) {
-	if !e.inRAM && !e.onDisk {
-		delete(m.held, e.first)
-		e.gone = true
+// put evicts files that are worth less, if that makes room enough.
+func (m *model) put(first int32, bytes int64, cost float64) {
+	if e := m.held[first]; e != nil {
+		m.touch(e)
+		return
 	}
-}
-
-func (m *model) evictRAM() {
-	for {
-		used, _ := m.used()
-		var free []*modelEntry
-		for _, e := range m.held {
-			if e.inRAM && e.leases == 0 {
-				free = append(free, e)
-			}
-		}
-		if used <= m.ram || len(free) == 0 {
-			return
-		}
-		e := slices.MinFunc(free, func(a, b *modelEntry) int {
-			return cmp.Or(cmp.Compare(a.ramWorth, b.ramWorth), a.sequence-b.sequence)
-		})
-		m.ramClock = max(m.ramClock, e.ramWorth)
-		e.inRAM = false
-		m.forget(e)
-	}
-}
-
-func (m *model) put(first int32, bytes, fileBytes int64, cost float64) {
-	e := m.held[first]
-	if e == nil {
-		m.sequence++
-		e = &modelEntry{first: first, sequence: m.sequence, bytes: bytes, fileBytes: fileBytes}
-		m.held[first] = e
-	}
-	e.cost, e.inRAM = cost, true
+	m.sequence++
+	e := &modelEntry{first: first, sequence: m.sequence, bytes: bytes, cost: cost}
 	m.touch(e)
-	if !e.onDisk {
-		m.save(e)
-	}
-	m.evictRAM()
-}
-
-// save evicts files that are worth less, if that makes room enough.
-func (m *model) save(e *modelEntry) {
-	_, used := m.used()
-	var victims []*modelEntry
-	for _, v := range m.held {
-		if v.onDisk && v.leases == 0 {
-			victims = append(victims, v)
-		}
-	}
-	slices.SortFunc(victims, func(a, b *modelEntry) int {
-		return cmp.Or(cmp.Compare(a.diskWort, b.diskWort), a.sequence-b.sequence)
+	victims := slices.SortedFunc(maps.Values(m.held), func(a, b *modelEntry) int {
+		return cmp.Or(cmp.Compare(a.worth, b.worth), a.sequence-b.sequence)
 	})
-	n := 0
-	for ; used+e.fileBytes > m.disk; n++ {
-		if n == len(victims) || victims[n].diskWort > e.diskWort ||
-			victims[n].diskWort == e.diskWort && victims[n].sequence > e.sequence {
+	n, used := 0, m.used()
+	for ; used+e.bytes > m.budget; n++ {
+		if n == len(victims) || victims[n].worth > e.worth {
 			return
 		}
-		used -= victims[n].fileBytes
+		used -= victims[n].bytes
 	}
 	for _, v := range victims[:n] {
-		m.diskClock = max(m.diskClock, v.diskWort)
-		v.onDisk = false
-		m.forget(v)
+		m.clock = max(m.clock, v.worth)
+		delete(m.held, v.first)
 	}
-	e.onDisk = true
-	e.diskWort = m.diskClock + float64(e.uses)*e.cost/float64(e.fileBytes)
+	m.held[first] = e
+	e.worth = m.clock + e.cost/float64(e.bytes)
 }
 
-func (m *model) get(first int32) (hit, fromRAM bool) {
-	e := m.held[first]
-	if e == nil {
-		return false, false
-	}
-	fromRAM, e.inRAM = e.inRAM, true
-	m.touch(e)
-	e.leases++
-	m.leased = append(m.leased, e)
-	return true, fromRAM
-}
-
-func (m *model) release(i int) {
-	e := m.leased[i]
-	m.leased = slices.Delete(m.leased, i, i+1)
-	e.leases--
-	m.evictRAM()
-}
-
-func (m *model) drop(first int32) {
-	if e := m.held[first]; e != nil {
-		e.onDisk, e.gone = false, true // a lease may still hold the memory
-		delete(m.held, first)
-	}
-}
-
-// reopen keeps what is on disk, in the order of the names.
+// reopen keeps the files, in the order of their names.
 func (m *model) reopen(name func(first int32) string) {
-	*m = model{ram: m.ram, disk: m.disk, held: m.held}
 	kept := slices.SortedFunc(maps.Values(m.held), func(a, b *modelEntry) int {
 		return cmp.Compare(name(a.first), name(b.first))
 	})
-	m.held = map[int32]*modelEntry{}
+	*m = model{budget: m.budget, held: m.held}
 	for _, e := range kept {
-		if e.onDisk {
-			m.sequence++
-			e.uses, e.sequence, e.inRAM, e.leases = 0, m.sequence, false, 0
-			m.touch(e)
-			m.held[e.first] = e
-		}
+		m.sequence++
+		e.uses, e.sequence = 0, m.sequence
+		m.touch(e)
 	}
 }
 
 // system is a store beside its model.
 type system struct {
-	rt     *rapid.T
-	o      snapshot.Options
-	s      *snapshot.Store
-	m      *model
-	leases []*snapshot.Lease
-	sizes  map[int32]int
+	rt    *rapid.T
+	o     snapshot.Options
+	s     *snapshot.Store
+	m     *model
+	held  []held
+	sizes map[int32]int
+}
+
+// held is a buffer that is in use, and what it was for.
+type held struct {
+	b     *snapshot.Buffer
+	first int32
 }
 
 // Random puts, gets, releases, drops and restarts do to a store exactly what they do to the model:
-// the same states in the same tiers, the same bytes.
+// the same files, and the same bytes in every buffer for as long as it is in use.
 func TestModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		dir := t.TempDir()
 		y := &system{rt: rt, sizes: map[int32]int{}, o: snapshot.Options{
-			RAMBytes:  rapid.Int64Range(0, 500).Draw(rt, "ram"),
-			DiskBytes: rapid.Int64Range(0, 2000).Draw(rt, "disk"),
-			Dir:       dir, Plain: true, Workers: 1,
+			BufferBytes: rapid.Int64Range(0, 500).Draw(rt, "buffers"),
+			DiskBytes:   rapid.Int64Range(1, 2000).Draw(rt, "disk"),
+			Dir:         dir, Plain: true, Workers: 1,
 		}}
 		var err error
 		y.s, err = snapshot.Open(y.o)
 		require.NoError(rt, err)
-		y.m = &model{ram: y.o.RAMBytes, disk: y.o.DiskBytes, held: map[int32]*modelEntry{}}
+		y.m = &model{budget: y.o.DiskBytes, held: map[int32]*modelEntry{}}
 		rt.Repeat(map[string]func(*rapid.T){
 			"put": y.put, "get": y.get, "release": y.release, "drop": y.drop,
 			"reopen": y.reopen, "": y.check,
@@ -220,7 +133,6 @@ func (y *system) describe(first int32) snapshot.State {
 func (y *system) put(*rapid.T) {
 	first := y.first()
 	if y.sizes[first] == 0 {
-		// So far apart that no buffer is used again for another size: its capacity is charged.
 		y.sizes[first] = rapid.SampledFrom([]int{8, 20, 50, 120, 280}).Draw(y.rt, "bytes")
 	}
 	n, st := y.sizes[first], y.describe(first)
@@ -228,50 +140,54 @@ func (y *system) put(*rapid.T) {
 	require.NoError(y.rt, err)
 	copy(b.Bytes(), fill(uint64(first), n))
 	_, err = y.s.Put(st, b)
-	require.NoError(y.rt, y.s.Flush(context.Background()))
-	y.m.put(first, int64(n), snapshot.FileBytes(st, n), float64(1+first))
-	if err != nil {
-		require.ErrorIs(y.rt, err, snapshot.ErrNoRoom)
-		require.Nil(y.rt, y.m.held[first])
+	require.NoError(y.rt, err)
+	if rapid.Bool().Draw(y.rt, "keep") {
+		y.held = append(y.held, held{b, first})
+	} else {
+		b.Release()
 	}
+	require.NoError(y.rt, y.s.Flush(context.Background()))
+	y.m.put(first, snapshot.FileBytes(st, n), float64(1+first))
 }
 
 func (y *system) get(*rapid.T) {
 	first := y.first()
-	l, ok := y.s.Get(context.Background(), y.s.ID(y.describe(first)))
-	hit, fromRAM := y.m.get(first)
-	require.Equal(y.rt, hit, ok)
+	b, ok := y.s.Get(context.Background(), y.s.ID(y.describe(first)))
+	e := y.m.held[first]
+	require.Equal(y.rt, e != nil, ok)
 	if ok {
-		require.Equal(y.rt, fromRAM, l.Source() == snapshot.FromRAM)
-		y.leases = append(y.leases, l)
+		y.m.touch(e)
+		y.held = append(y.held, held{b, first})
 	}
 }
 
 func (y *system) release(*rapid.T) {
-	if len(y.leases) == 0 {
+	if len(y.held) == 0 {
 		return
 	}
-	i := rapid.IntRange(0, len(y.leases)-1).Draw(y.rt, "lease")
-	y.leases[i].Release()
-	y.leases = slices.Delete(y.leases, i, i+1)
-	y.m.release(i)
+	i := rapid.IntRange(0, len(y.held)-1).Draw(y.rt, "buffer")
+	y.held[i].b.Release()
+	y.held = slices.Delete(y.held, i, i+1)
 }
 
 func (y *system) drop(*rapid.T) {
 	first := y.first()
 	y.s.Drop(y.s.ID(y.describe(first)))
-	y.m.drop(first)
+	delete(y.m.held, first)
 }
 
 func (y *system) reopen(*rapid.T) {
 	if rapid.IntRange(0, 4).Draw(y.rt, "really") > 0 {
 		return
 	}
-	for _, l := range y.leases {
-		l.Release()
-	}
 	require.NoError(y.rt, y.s.Close())
-	y.leases = nil
+	y.check(nil) // buffers outlive their store
+	for _, h := range y.held {
+		h.b.Release()
+	}
+	st := y.s.Stats()
+	require.Zero(y.rt, st.BufferBytes+st.FreeBytes)
+	y.held = nil
 	var err error
 	y.s, err = snapshot.Open(y.o)
 	require.NoError(y.rt, err)
@@ -279,26 +195,23 @@ func (y *system) reopen(*rapid.T) {
 }
 
 func (y *system) check(*rapid.T) {
-	got, want := []string{}, []string{}
+	got, want := []int32{}, []int32{}
 	for _, x := range y.s.Index(ident) {
-		item, ok := y.s.Lookup(x.ID)
-		require.True(y.rt, ok)
-		got = append(got, fmt.Sprint(x.Tokens[0], item.RAMBytes > 0, item.FileBytes > 0))
+		got = append(got, x.Tokens[0])
 	}
 	for _, e := range y.m.held {
-		want = append(want, fmt.Sprint(e.first, e.inRAM, e.onDisk))
+		want = append(want, e.first)
 	}
 	require.ElementsMatch(y.rt, want, got)
 	st := y.s.Stats()
-	ram, disk := y.m.used()
-	require.Equal(y.rt, ram, st.RAM.Bytes)
-	require.Equal(y.rt, disk, st.Disk.Bytes)
-	require.LessOrEqual(y.rt, st.Disk.Bytes, y.o.DiskBytes)
-	if len(y.leases) == 0 {
-		require.LessOrEqual(y.rt, st.RAM.Bytes, y.o.RAMBytes)
+	require.Equal(y.rt, y.m.used(), st.Bytes)
+	require.Equal(y.rt, len(want), st.Files)
+	require.LessOrEqual(y.rt, st.Bytes, y.o.DiskBytes)
+	require.LessOrEqual(y.rt, st.BufferBytes+st.FreeBytes, max(y.o.BufferBytes, st.BufferBytes))
+	used := int64(0)
+	for _, h := range y.held {
+		require.True(y.rt, bytes.Equal(fill(uint64(h.first), y.sizes[h.first]), h.b.Bytes()))
+		used += h.b.Size()
 	}
-	for i, l := range y.leases {
-		first := y.m.leased[i].first
-		require.True(y.rt, bytes.Equal(fill(uint64(first), y.sizes[first]), l.Bytes()))
-	}
+	require.Equal(y.rt, used, st.BufferBytes)
 }

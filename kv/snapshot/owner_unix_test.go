@@ -23,7 +23,7 @@ const stranger = 54321
 // lookChild runs as another user: it opens a directory that is not its own, and says what it finds.
 func lookChild(dir string) int {
 	s, err := snapshot.Open(snapshot.Options{
-		RAMBytes: 1 << 20, DiskBytes: 1 << 30, Dir: dir, Key: key(),
+		DiskBytes: 1 << 30, Dir: dir, Key: key(),
 	})
 	if err != nil {
 		return 1
@@ -35,23 +35,23 @@ func lookChild(dir string) int {
 	}
 	_, err = s.Put(state(1, 1), b)
 	st := s.Stats()
-	fmt.Printf("found %v, put %v, degraded %q\n", found, err, st.Disk.Degraded)
+	fmt.Printf("found %v, put %v, degraded %q\n", found, err, st.Degraded)
 	return 0
 }
 
 // A file of another user, or one that others may write to, is not read: here by its owner and mode.
 func TestOwnerOfFile(t *testing.T) {
 	t.Parallel()
-	dir, file, id, data := saved(t, diskOnly, 70)
-	s := opened(t, dir, diskOnly)
+	dir, file, id, data := saved(t, nil, 70)
+	s := opened(t, dir, nil)
 	for _, mode := range []fs.FileMode{0o620, 0o602, 0o666} {
 		require.NoError(t, os.Chmod(file, mode))
 		requireMiss(t, s, id, snapshot.MissUntrusted)
-		require.Zero(t, opened(t, dir, diskOnly).Stats().Disk.Entries, "%o", mode)
+		require.Zero(t, opened(t, dir, nil).Stats().Files, "%o", mode)
 		require.FileExists(t, file)
 	}
 	require.NoError(t, os.Chmod(file, 0o644))
-	requireHit(t, s, id, data, snapshot.FromDisk)
+	requireHit(t, s, id, data)
 	if os.Geteuid() == 0 {
 		require.NoError(t, os.Chown(file, stranger, stranger))
 		requireMiss(t, s, id, snapshot.MissUntrusted)
@@ -63,22 +63,22 @@ func TestOwnerOfFile(t *testing.T) {
 	fi, err := os.Lstat(file)
 	require.NoError(t, err)
 	require.Equal(t, fs.FileMode(0o600), fi.Mode().Perm(), "a new file took its place")
-	requireHit(t, s, id, data, snapshot.FromDisk)
+	requireHit(t, s, id, data)
 }
 
 // A directory that others may write to, or a key that others may read, turns the disk tier off.
 func TestOwnerOfDirectory(t *testing.T) {
 	t.Parallel()
-	dir, _, id, _ := saved(t, diskOnly, 70)
+	dir, _, id, _ := saved(t, nil, 70)
 	require.NoError(t, os.Chmod(dir, 0o770))
 	s := opened(t, dir, nil)
-	require.Contains(t, s.Stats().Disk.Degraded, "untrusted")
+	require.Contains(t, s.Stats().Degraded, "untrusted")
 	requireMiss(t, s, id, snapshot.MissAbsent)
 	require.NoError(t, os.Chmod(dir, 0o700))
 	overwrite(t, dir+".key", make([]byte, snapshot.KeyBytes))
 	require.NoError(t, os.Chmod(dir+".key", 0o640))
 	s = opened(t, dir, func(o *snapshot.Options) { o.Key = nil })
-	require.Contains(t, s.Stats().Disk.Degraded, "bad key file: KeyFile: untrusted")
+	require.Contains(t, s.Stats().Degraded, "bad key file: KeyFile: untrusted")
 
 	fresh := filepath.Join(t.TempDir(), "new", "kv")
 	opened(t, fresh, nil)
@@ -90,10 +90,10 @@ func TestOwnerOfDirectory(t *testing.T) {
 // A pipe under the name of a file does not hold anybody up.
 func TestPipe(t *testing.T) {
 	t.Parallel()
-	dir, file, id, _ := saved(t, diskOnly, 70)
+	dir, file, id, _ := saved(t, nil, 70)
 	require.NoError(t, os.Remove(file))
 	require.NoError(t, syscall.Mkfifo(file, 0o600))
-	s := opened(t, dir, diskOnly)
+	s := opened(t, dir, nil)
 	requireMiss(t, s, id, snapshot.MissUntrusted)
 }
 
@@ -128,7 +128,7 @@ func TestOtherUser(t *testing.T) {
 		cmd.Dir = home
 		out, err := cmd.CombinedOutput()
 		require.NoError(t, err, "%s", out)
-		require.Contains(t, string(out), "found false, put <nil>")
+		require.Contains(t, string(out), "found false, put put: disk tier unavailable")
 		require.Contains(t, string(out), "untrusted")
 		require.Equal(t, before, files(t, dir))
 		require.NoError(t, os.Chmod(dir, 0o700))

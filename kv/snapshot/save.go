@@ -45,28 +45,40 @@ func (s *Store) pausing(now time.Time) bool {
 	return since >= 0 && since < s.pause
 }
 
-// enqueue has an entry written, where the queue has room and the disk tier works.
-func (s *Store) enqueue(e *entry) {
-	if s.dir == nil || e.queued {
-		return
+// enqueue has an entry written that has its state now, and reports false where the queue has no
+// room or the disk failed a while ago.
+func (s *Store) enqueue(e *entry, b *Buffer) bool {
+	queued := int64(0)
+	for _, w := range s.queue {
+		queued += w.buf.Size()
 	}
-	size := int64(cap(e.buf))
-	if len(s.queue) >= queueEntriesMax || s.queued > 0 && s.queued+size > s.o.QueueBytes ||
+	if s.writing != nil {
+		queued += s.writing.buf.Size()
+	}
+	if len(s.queue) >= queueEntriesMax || queued > 0 && queued+b.Size() > s.o.QueueBytes ||
 		s.pausing(s.o.Now()) {
 		s.saves.Skipped++
-		return
+		return false
 	}
-	e.queued = true
-	e.leases++
+	e.buf = b.share()
 	s.queue = append(s.queue, e)
-	s.queued += size
-	s.waiting++
 	if s.idle == nil {
 		s.idle = make(chan struct{})
 	}
 	select {
 	case s.wake <- struct{}{}:
 	default:
+	}
+	return true
+}
+
+// release ends the wait of an entry that is no longer in the queue.
+func (s *Store) release(e *entry) {
+	e.buf.Release()
+	e.buf = nil
+	if len(s.queue) == 0 && s.writing == nil {
+		close(s.idle)
+		s.idle = nil
 	}
 }
 
@@ -100,9 +112,9 @@ func (s *Store) next() *entry {
 	if len(s.queue) == 0 {
 		return nil
 	}
-	e := s.queue[0]
+	s.writing = s.queue[0]
 	s.queue = slices.Delete(s.queue, 0, 1)
-	return e
+	return s.writing
 }
 
 // errSkip is the end of a save that was not worth while.
@@ -112,9 +124,6 @@ var errSkip = errors.New("not worth its room on disk")
 func (s *Store) finish(e *entry, wrote bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.queued -= int64(cap(e.buf))
-	s.waiting--
-	e.queued = false
 	switch {
 	case err == nil:
 		if wrote {
@@ -122,26 +131,26 @@ func (s *Store) finish(e *entry, wrote bool, err error) {
 		} else {
 			s.saves.Skipped++
 		}
-		s.disk.degraded, s.pause = nil, 0
+		s.degraded, s.pause = nil, 0
 	case errors.Is(err, errSkip), errors.Is(err, context.Canceled):
 		s.saves.Skipped++
 	default:
 		err = saveError(err)
 		s.saves.Failed++
-		s.disk.degraded = err
+		s.degraded = err
 		s.pause = min(max(retryFirst, 2*s.pause), retryMax)
 		s.failed = s.o.Now()
 		s.o.Log.Warn("snapshot not saved", "id", e.id, "reason", err, "pause", s.pause)
 	}
-	s.unlease(e)
-	if s.waiting == 0 {
-		close(s.idle)
-		s.idle = nil
+	s.writing = nil
+	s.release(e)
+	if e.fileBytes == 0 && s.entries[e.id] == e {
+		delete(s.entries, e.id)
 	}
 }
 
-// save writes the file of an entry, which is leased for it. It reports false where the file is
-// there already or no longer wanted.
+// save writes the file of an entry. It reports false where the file is there already or no longer
+// wanted.
 func (s *Store) save(ctx context.Context, e *entry) (wrote bool, err error) {
 	if moved, err := s.dir.Moved(); err != nil || moved {
 		return false, errors.Join(err, &Error{
@@ -162,11 +171,11 @@ func (s *Store) saveLocked(ctx context.Context, e *entry) (wrote bool, err error
 		return false, err
 	}
 	s.mu.Lock()
-	if e.gone || e.onDisk { // another process wrote it
+	if s.entries[e.id] != e || e.fileBytes > 0 { // forgotten, or another process wrote it
 		s.mu.Unlock()
 		return false, nil
 	}
-	need, recompute := e.diskBytes(), e.recompute
+	need, recompute := e.bytes(), e.recompute
 	names, ok := s.makeRoom(e, need)
 	s.mu.Unlock()
 	if !ok {
@@ -189,9 +198,10 @@ func (s *Store) saveLocked(ctx context.Context, e *entry) (wrote bool, err error
 		return false, err
 	}
 	s.mu.Lock()
-	gone := e.gone
+	gone := s.entries[e.id] != e
 	if !gone {
-		s.setDisk(e, need)
+		s.setStrange(fileName(e.id), 0) // it was replaced
+		s.setFile(e, need)
 	}
 	s.mu.Unlock()
 	if gone { // dropped meanwhile
@@ -228,7 +238,7 @@ func (s *Store) writeAtomic(
 	}()
 	saved := s.o.Now()
 	meta := make([]byte, 0, metaFixedBytes+len(e.content))
-	err = s.writeFile(ctx, f, appendMeta(meta, recompute, saved, e.content), e.buf)
+	err = s.writeFile(ctx, f, appendMeta(meta, recompute, saved, e.content), e.buf.Bytes())
 	if err == nil {
 		err = f.Sync()
 	}
@@ -264,114 +274,5 @@ func (s *Store) lockDir(ctx context.Context) (unlock func() error, err error) {
 			}
 			return nil, errors.New("another process keeps the directory's lock")
 		}
-	}
-}
-
-// firstScan reads what the directory holds. What goes wrong degrades the tier until a save
-// succeeds.
-func (s *Store) firstScan() {
-	unlock, ok, err := s.dir.TryLock(lockName)
-	if err == nil && !ok {
-		unlock = func() error { return nil } // another process is writing
-	}
-	if err != nil {
-		err, unlock = saveError(err), func() error { return nil }
-	}
-	s.disk.degraded = errors.Join(err, s.scan(context.Background(), ok), unlock())
-}
-
-// scan brings the index up to what the directory holds: files that other processes wrote and
-// removed. Who has the lock also removes what a killed process left half written.
-func (s *Store) scan(ctx context.Context, locked bool) error {
-	list, err := s.dir.ReadDir(".")
-	if err != nil {
-		return err
-	}
-	present, unknown := map[ID]bool{}, []ID{}
-	s.mu.Lock()
-	for _, d := range list {
-		id, ok := parseName(d.Name())
-		if !ok {
-			continue
-		}
-		present[id] = true
-		e := s.entries[id]
-		if _, strange := s.strange[d.Name()]; !strange && (e == nil || !e.onDisk) {
-			unknown = append(unknown, id)
-		}
-	}
-	for id, e := range s.entries {
-		if e.onDisk && !present[id] && s.loading[id] == nil {
-			s.setDisk(e, 0)
-			s.settle(e)
-		}
-	}
-	for name, bytes := range s.strange {
-		if id, _ := parseName(name); !present[id] {
-			s.disk.bytes -= bytes
-			delete(s.strange, name)
-		}
-	}
-	s.mu.Unlock()
-	for _, d := range list {
-		if locked && strings.HasPrefix(d.Name(), tempPrefix) {
-			if err := s.remove(d.Name()); err != nil {
-				return err
-			}
-		}
-	}
-	for _, id := range unknown {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		s.discover(id)
-	}
-	return nil
-}
-
-// discover takes a file into the index, by its header and metadata. One that is not ours to read
-// is only counted, and is the first to go; a damaged one goes now.
-func (s *Store) discover(id ID) {
-	name := fileName(id)
-	var st State
-	var n int
-	var saved time.Time
-	var content []byte
-	f, err := s.openFile(name, func(meta []byte) (err error) {
-		st, n, saved, err = s.checkMeta(id, meta)
-		content = slices.Clone(meta[min(len(meta), metaFixedBytes):])
-		return err
-	})
-	if err == nil {
-		_ = f.Close() // read only
-	}
-	m := missOf(err)
-	if err != nil && m == MissDamaged {
-		s.o.Log.Warn("snapshot file removed", "id", id, "reason", err)
-		_ = s.dir.Remove(name) // what stays is a miss
-	}
-	var foreign int64
-	if err != nil && m == MissForeign {
-		if fi, err := s.dir.Lstat(name); err == nil {
-			foreign = fi.Size()
-		}
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err == nil && s.disk.entries >= diskEntriesMax {
-		foreign = f.size // too many to know
-	}
-	switch {
-	case foreign > 0:
-		s.strange[name] = foreign
-		s.disk.bytes += foreign
-	case err == nil:
-		e := s.entries[id]
-		if e == nil {
-			e = s.add(id, content, st.Recompute, n)
-		}
-		e.saved = saved
-		s.setDisk(e, f.size)
-		s.use(e)
 	}
 }

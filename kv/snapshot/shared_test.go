@@ -20,10 +20,10 @@ import (
 func TestSharedDirectory(t *testing.T) {
 	t.Parallel()
 	dir, size := t.TempDir(), snapshot.FileBytes(state(0, 1), 100)
-	two := func(o *snapshot.Options) { o.RAMBytes, o.DiskBytes = 0, 2*size }
+	two := func(o *snapshot.Options) { o.DiskBytes = 2 * size }
 	a, b := opened(t, dir, two), opened(t, dir, two)
 	one := put(t, a, state(1, 1), fill(1, 100))
-	requireHit(t, b, one, fill(1, 100), snapshot.FromDisk)
+	requireHit(t, b, one, fill(1, 100))
 	put(t, b, state(1, 1), fill(1, 100))
 	require.Zero(t, b.Stats().Saves.Done, "it is there")
 	second := put(t, b, state(2, 1), fill(2, 100))
@@ -42,13 +42,13 @@ func TestSharedDirectory(t *testing.T) {
 	}
 	require.Equal(t, 1, missed)
 	require.Equal(t, uint64(1), b.Stats().Misses[snapshot.MissAbsent])
-	requireHit(t, b, third, fill(3, 100), snapshot.FromDisk)
+	requireHit(t, b, third, fill(3, 100))
 	n, _, err := a.Clear(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, 2, n)
 	requireMiss(t, b, third, snapshot.MissAbsent)
 	put(t, b, state(4, 1), fill(4, 100))
-	require.Equal(t, 1, b.Stats().Disk.Entries, "who writes learns of everything")
+	require.Equal(t, 1, b.Stats().Files, "who writes learns of everything")
 }
 
 // Stores that work on one directory at once, with a budget that evicts all the time, only ever
@@ -60,7 +60,7 @@ func TestSharedRace(t *testing.T) {
 	var all []*snapshot.Store
 	for range stores {
 		all = append(all, opened(t, dir, func(o *snapshot.Options) {
-			o.RAMBytes, o.DiskBytes = 3*3000, 5*size
+			o.BufferBytes, o.DiskBytes = 3*3000, 5*size
 		}))
 	}
 	var wg sync.WaitGroup
@@ -77,9 +77,9 @@ func TestSharedRace(t *testing.T) {
 	for _, s := range all {
 		require.NoError(t, s.Flush(t.Context()))
 		st := s.Stats()
-		require.Zero(t, st.Leases)
-		require.Zero(t, st.Saves.Failed, "%s", st.Disk.Degraded)
-		require.LessOrEqual(t, st.RAM.Bytes, st.RAM.BudgetBytes)
+		require.Zero(t, st.BufferBytes)
+		require.Zero(t, st.Saves.Failed, "%s", st.Degraded)
+		require.LessOrEqual(t, st.FreeBytes, int64(3*3000))
 		require.Zero(t, st.Misses[snapshot.MissDamaged])
 		reports, err := s.Verify(t.Context())
 		require.NoError(t, err)
@@ -113,6 +113,7 @@ func use(t *testing.T, s *snapshot.Store, first int32, what int) {
 		if _, err = s.Put(st, b); err == nil && what == 3 {
 			assertNil(t, s.Flush(t.Context()))
 		}
+		b.Release()
 	default:
 		if l, ok := s.Get(t.Context(), s.ID(st)); ok {
 			if string(l.Bytes()) != string(data) {
@@ -139,8 +140,8 @@ func TestLockedByAnother(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, ok)
 	s := opened(t, dir, nil)
-	require.Empty(t, s.Stats().Disk.Degraded, "opening does not wait")
-	_, err = s.Put(state(1, 1), buffer(t, s, []byte("x")))
+	require.Empty(t, s.Stats().Degraded, "opening does not wait")
+	_, err = give(t, s, state(1, 1), []byte("x"))
 	require.NoError(t, err)
 	ctx, cancel := contextDone(t)
 	defer cancel()
@@ -166,7 +167,7 @@ func TestKeyFile(t *testing.T) {
 			s, err := snapshot.Open(snapshot.Options{DiskBytes: 1 << 20, Dir: dir})
 			assertNil(t, err)
 			ids[i] = s.ID(state(1, 1))
-			if why := s.Stats().Disk.Degraded; why != "" {
+			if why := s.Stats().Degraded; why != "" {
 				t.Error(why)
 			}
 			assertNil(t, s.Close())
@@ -192,10 +193,10 @@ func TestKeyFile(t *testing.T) {
 	for what, bad := range map[string][]byte{"empty": {}, "short": good[1:], "long": append(good, 0)} {
 		overwrite(t, dir+".key", bad)
 		s := opened(t, dir, own)
-		require.Contains(t, s.Stats().Disk.Degraded, "bad key file", what)
-		memory := put(t, s, state(1, 1), []byte("x"))
-		requireHit(t, s, memory, []byte("x"), snapshot.FromRAM)
-		_, err := s.Verify(t.Context())
+		require.Contains(t, s.Stats().Degraded, "bad key file", what)
+		_, err := give(t, s, state(1, 1), []byte("x"))
+		require.ErrorIs(t, err, snapshot.ErrKey, what)
+		_, err = s.Verify(t.Context())
 		require.ErrorIs(t, err, snapshot.ErrKey)
 		kept, err := os.ReadFile(dir + ".key")
 		require.NoError(t, err)
@@ -203,10 +204,10 @@ func TestKeyFile(t *testing.T) {
 		require.NoError(t, s.Close())
 	}
 	overwrite(t, dir+".key", good)
-	requireHit(t, opened(t, dir, own), id, []byte("x"), snapshot.FromDisk)
+	requireHit(t, opened(t, dir, own), id, []byte("x"))
 }
 
-// The directory cannot be used: the store opens, works in RAM and says why.
+// The directory cannot be used: the store opens without a disk tier and says why.
 func TestDirectoryUnusable(t *testing.T) {
 	t.Parallel()
 	for name, prepare := range map[string]func(dir string) error{
@@ -223,15 +224,15 @@ func TestDirectoryUnusable(t *testing.T) {
 			}
 			require.NoError(t, prepare(dir))
 			s := opened(t, dir, nil)
-			require.Contains(t, s.Stats().Disk.Degraded, "disk tier unavailable")
-			id := put(t, s, state(1, 1), []byte("x"))
-			requireHit(t, s, id, []byte("x"), snapshot.FromRAM)
+			require.Contains(t, s.Stats().Degraded, "disk tier unavailable")
+			_, err := give(t, s, state(1, 1), []byte("x"))
+			require.ErrorIs(t, err, snapshot.ErrDisk)
 			requireMiss(t, s, snapshot.ID{}, snapshot.MissAbsent)
 		})
 	}
 	var d *disk.Faulty
 	for _, op := range []disk.Op{disk.OpLock, disk.OpReadDir} {
-		dir, _, id, data := saved(t, diskOnly, 100)
+		dir, _, id, data := saved(t, nil, 100)
 		s := opened(t, dir, func(o *snapshot.Options) {
 			faulty(&d)(o)
 			open := o.OpenDir
@@ -246,8 +247,8 @@ func TestDirectoryUnusable(t *testing.T) {
 				return d, err
 			}
 		})
-		require.Contains(t, s.Stats().Disk.Degraded, "permission", string(op))
-		requireHit(t, s, id, data, snapshot.FromDisk)
+		require.Contains(t, s.Stats().Degraded, "permission", string(op))
+		requireHit(t, s, id, data)
 	}
 }
 
@@ -260,6 +261,6 @@ func TestWrittenMeanwhile(t *testing.T) {
 	put(t, b, state(1, 1), fill(1, 100))
 	st := b.Stats()
 	require.Equal(t, snapshot.SaveStats{Skipped: 1}, st.Saves)
-	require.Equal(t, 1, st.Disk.Entries)
-	requireHit(t, b, id, fill(1, 100), snapshot.FromRAM)
+	require.Equal(t, 1, st.Files)
+	requireHit(t, b, id, fill(1, 100))
 }

@@ -1,15 +1,17 @@
 // Package snapshot keeps the saved memory of sequences, so that tokens computed once are not
-// computed again: in RAM, and in files that outlive the process. It owns two tiers, each with a
-// budget in bytes, the pooled buffers that states travel in, the form of the files and the key
-// they are encrypted with. Eviction is by cost and benefit: what saves the most time per byte
-// stays.
+// computed again. It owns the pooled buffers that states lie in, in RAM and on their way to disk
+// and back, the files that outlive the process, with a budget in bytes, their form and the key that
+// they are encrypted with. Which states stay in RAM is their caller's to decide: each lies there as
+// long as somebody holds its Buffer. Files are evicted by cost and benefit: what saves the most
+// time per byte stays.
 //
 // A state that cannot be had, for whatever reason, is a miss: counted, never an error of the
 // request. What a file holds is believed only after our own checks; a library that reads states
 // accepts flipped bytes.
 //
-// One mutex guards a Store; no disk call is made under it. The lock file of the directory is taken
-// by whoever writes into it, in this or another process, and never while the mutex is held.
+// One mutex guards a Store; no disk call is made under it, and that of the pool may be taken under
+// it. The lock file of the directory is taken by whoever writes into it, in this or another
+// process, and never while a mutex is held.
 //
 // The package must not know what a state means, how it is computed or restored, nor which prefixes
 // are worth looking for. It writes no token anywhere but into its files, and none into a log.
@@ -17,10 +19,8 @@ package snapshot
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -33,10 +33,9 @@ import (
 
 // Bounds and defaults.
 const (
-	ramEntriesMax     = 8192
-	diskEntriesMax    = 8192
+	filesMax          = 8192
 	queueEntriesMax   = 16        // states that wait to be written
-	DefaultQueueBytes = 256 << 20 // Options.QueueBytes
+	queueBytesDefault = 256 << 20 // Options.QueueBytes
 	workersMax        = 8         // Options.Workers
 	// reserveBytes stays free on the disk, for everything else.
 	reserveBytes = 64 << 20
@@ -49,13 +48,15 @@ const (
 
 // Options says how much is kept and where. The zero value keeps nothing.
 type Options struct {
-	// RAMBytes bounds the states in RAM; only leases can exceed it. 0 keeps none.
-	RAMBytes int64
+	// BufferBytes bounds the memory of all buffers, in use and unused: those that nobody uses stay
+	// for later only within what those in use leave of it. Buffers in use alone may exceed it; the
+	// store refuses none. 0 keeps no unused buffer. After Close none is kept.
+	BufferBytes int64
 	// DiskBytes bounds the files in Dir, also those of other processes that have the same
 	// bound. 0 turns the disk tier off.
 	DiskBytes int64
-	// QueueBytes bounds what comes on top of RAMBytes: states that wait to be written, and free
-	// buffers. Default: DefaultQueueBytes.
+	// QueueBytes bounds the buffers that wait to be written, shared with their callers or not; a
+	// single one may be larger. Default: 256 MiB.
 	QueueBytes int64
 	// Dir is the directory of the files, created for this user alone when missing. "" turns the
 	// disk tier off. Nobody else may own it or write to it.
@@ -83,8 +84,8 @@ func (o *Options) Validate() error {
 		return &Error{Op: "open", Kind: ErrOptions, Field: field, Err: errors.New(why)}
 	}
 	switch {
-	case o.RAMBytes < 0:
-		return bad("RAMBytes", "it is negative")
+	case o.BufferBytes < 0:
+		return bad("BufferBytes", "it is negative")
 	case o.DiskBytes < 0:
 		return bad("DiskBytes", "it is negative")
 	case o.QueueBytes < 0:
@@ -101,7 +102,7 @@ func (o *Options) Validate() error {
 
 func (o Options) withDefaults() Options {
 	if o.QueueBytes == 0 {
-		o.QueueBytes = DefaultQueueBytes
+		o.QueueBytes = queueBytesDefault
 	}
 	if o.KeyFile == "" {
 		o.KeyFile = filepath.Clean(o.Dir) + ".key"
@@ -124,9 +125,10 @@ func (o Options) withDefaults() Options {
 // Store keeps states. It is safe for concurrent use.
 type Store struct {
 	o       Options
-	secret  *secret
+	secret  *secret   // nil without a disk tier
 	dir     disk.Dir  // nil without a disk tier
 	scratch sync.Pool // of *work
+	pool    pool
 
 	stop context.CancelFunc // ends the saving goroutine
 	wake chan struct{}      // tells it that queue has grown; capacity 1
@@ -135,48 +137,26 @@ type Store struct {
 	mu       sync.Mutex
 	closed   bool
 	entries  map[ID]*entry
-	loading  map[ID]chan struct{} // closed when the read of the file has ended
-	strange  map[string]int64     // files that are not ours to read, and their bytes
-	ram      tier
-	disk     tier
-	pool     pool
-	queue    []*entry      // to be written, in order; each is leased
-	waiting  int           // entries of queue and the one being written
-	queued   int64         // bytes of those
-	idle     chan struct{} // not nil while there is something to save; closed then
-	failed   time.Time     // when a save last did
-	pause    time.Duration // until the next one after it
-	sequence uint64        // of entries, to break ties
-	leases   int           // of callers
-	misses   map[Miss]uint64
-	saves    SaveStats
+	strange  map[string]int64 // files that are not ours to read, and their bytes
+	files    int              // of entries
+	bytes    int64            // of files and strange
+	clock    float64          // see use
+	degraded error            // why the disk tier does not do all of its work
+	queue    []*entry         // to be written, in order
+	writing  *entry           // is being written
+	idle     chan struct{}    // not nil while there is something to save; closed then
+	failed   time.Time        // when a save last did
+	pause    time.Duration    // until the next one after it
+	sequence uint64
+
+	hits, evictions uint64
+	misses          map[Miss]uint64
+	saves           SaveStats
 }
 
-// entry is one state, in one of the tiers or both, or leased by somebody although in none.
-type entry struct {
-	id        ID
-	content   []byte // identity, part and tokens: what id is the address of
-	tokens    int
-	cost      float64 // ms to compute again
-	recompute time.Duration
-	saved     time.Time
-	sequence  uint64
-	uses      uint64
-
-	buf    []byte // the state, or nil when it is not in RAM
-	leases int    // of buf
-	queued bool   // in queue or being written; this is one of leases
-	gone   bool   // no longer in entries; buf goes with the last lease
-
-	onDisk    bool
-	fileBytes int64
-
-	ramWorth, diskWorth float64
-}
-
-// Open returns a store with what its directory holds. A directory or key that cannot be used is
-// no error: the store works without its disk tier, and Stats says why. ErrOptions is returned for
-// options that cannot be used.
+// Open returns a store with what its directory holds, and changes nothing there. A directory or key
+// that cannot be used is no error: the store works without its disk tier, and Stats says why.
+// ErrOptions is returned for options that cannot be used.
 func Open(o Options) (*Store, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
@@ -184,57 +164,52 @@ func Open(o Options) (*Store, error) {
 	o = o.withDefaults()
 	s := &Store{
 		o:       o,
+		pool:    pool{limit: o.BufferBytes},
 		wake:    make(chan struct{}, 1),
 		done:    make(chan struct{}),
 		entries: map[ID]*entry{},
-		loading: map[ID]chan struct{}{},
 		strange: map[string]int64{},
-		ram:     tier{budget: o.RAMBytes},
-		disk:    tier{budget: o.DiskBytes},
-		pool:    pool{limit: o.RAMBytes + o.QueueBytes},
 		misses:  map[Miss]uint64{},
 	}
-	key, err := s.openDisk()
-	if err != nil {
-		s.disk.degraded = err
+	if err := s.openDisk(); err != nil {
+		s.degraded = err
 		o.Log.Warn("snapshots go without a disk tier", "reason", err)
-	}
-	if s.dir == nil {
-		key = make([]byte, keyBytes) // names need one
-		_, _ = rand.Read(key)        // never fails
-	}
-	if s.secret, err = newSecret(key); err != nil {
-		return nil, errors.Join(&Error{Op: "open", Kind: ErrOptions, Field: "Key", Err: err},
-			s.closeDir())
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
-	if s.dir != nil {
-		s.firstScan()
+	if s.dir == nil {
+		close(s.done)
+		return s, nil
 	}
+	s.firstScan()
 	go s.saveLoop(ctx)
 	return s, nil
 }
 
-// openDisk opens the directory and returns the key of the files.
-func (s *Store) openDisk() (key []byte, err error) {
+// openDisk opens the directory and the key of the files.
+func (s *Store) openDisk() (err error) {
 	if s.o.Dir == "" || s.o.DiskBytes == 0 {
-		return nil, nil
+		return nil
 	}
-	fail := func(hint string, err error) ([]byte, error) {
-		return nil, &Error{Op: "open", Kind: ErrDisk, Field: "Dir", Hint: hint, Err: err}
+	fail := func(hint string, err error) error {
+		return &Error{Op: "open", Kind: ErrDisk, Field: "Dir", Hint: hint, Err: err}
 	}
+	const hint = "check the owner and the permissions of the cache directory"
 	if err := os.MkdirAll(s.o.Dir, 0o700); err != nil {
-		return fail("check the owner and the permissions of the cache directory", err)
+		return fail(hint, err)
 	}
-	if key = s.o.Key; key == nil && !s.o.Plain {
+	key := s.o.Key
+	if key == nil && !s.o.Plain {
 		if key, err = loadKey(s.o.OpenDir, s.o.KeyFile); err != nil {
-			return nil, err
+			return err
 		}
+	}
+	if s.secret, err = newSecret(key); err != nil {
+		return &Error{Op: "open", Kind: ErrKey, Field: "Key", Err: err}
 	}
 	dir, err := s.o.OpenDir(s.o.Dir)
 	if err != nil {
-		return fail("check the owner and the permissions of the cache directory", err)
+		return fail(hint, err)
 	}
 	fi, err := dir.Lstat(".")
 	if err == nil && !disk.Own(fi) {
@@ -245,89 +220,89 @@ func (s *Store) openDisk() (key []byte, err error) {
 			errors.Join(err, dir.Close()))
 	}
 	s.dir = dir
-	return key, nil
-}
-
-func (s *Store) closeDir() error {
-	if s.dir == nil {
-		return nil
-	}
-	return s.dir.Close()
+	return nil
 }
 
 // Close ends the store. A save that has begun is given up, what waits is dropped: call Flush
-// first to keep it. Leases stay valid. A second Close returns nil.
+// first to keep it. Buffers stay valid; their memory is not kept for later. A second Close returns
+// nil.
 func (s *Store) Close() error {
 	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
-		<-s.done
-		return nil
-	}
+	again := s.closed
 	s.closed = true
 	s.mu.Unlock()
 	s.stop()
 	<-s.done
-	if err := s.closeDir(); err != nil && !errors.Is(err, fs.ErrClosed) {
+	s.pool.close()
+	if again || s.dir == nil {
+		return nil
+	}
+	if err := s.dir.Close(); err != nil {
 		return &Error{Op: "close", Kind: ErrDisk, Field: "Dir", Err: err}
 	}
 	return nil
 }
 
-// ID returns the content address of a state; st must be valid.
-func (s *Store) ID(st State) ID {
-	w, done := scratch(&s.scratch, int64(metaFixedBytes+4*len(st.Tokens)))
-	defer done()
-	return s.secret.address(st.appendContent(w.buf[:0]))
+func (s *Store) isClosed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
 }
 
-// Put keeps a state in RAM and has it written to disk in the background. It takes the buffer in
-// every case. A state that is held already is not replaced. ErrInvalid is returned for a bad
-// description, ErrNoRoom where neither tier takes the state, ErrClosed after Close.
+// Put has a state written to disk in the background. It shares the memory of the buffer, which the
+// caller goes on using and must not change any more, until the state is written or dropped. A state
+// that is there or waits already is not written again. ErrInvalid is returned for a bad description
+// or buffer, ErrDisk without a disk tier, ErrNoRoom where too much waits or the disk failed a while
+// ago, ErrClosed after Close.
 func (s *Store) Put(st State, b *Buffer) (ID, error) {
-	if b == nil || b.s != s || len(b.b) == 0 {
+	if b == nil || b.p != &s.pool || len(b.b) == 0 {
 		return ID{}, &Error{
 			Op: "put", Kind: ErrInvalid, Field: "buffer",
-			Err: errors.New("empty, given away before, or of another store"),
+			Err: errors.New("empty, released, or of another store"),
 		}
 	}
-	if err := st.Validate(); err != nil {
-		b.Release()
+	if err := st.validate(len(st.Tokens)); err != nil {
+		return ID{}, err
+	}
+	if err := s.usable("put"); err != nil {
 		return ID{}, err
 	}
 	content := st.appendContent(make([]byte, 0, contentBytes(&st)))
 	id := s.secret.address(content)
-	mem := b.take()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.pool.out -= int64(cap(mem))
+	e := s.entries[id]
 	if s.closed {
 		return ID{}, &Error{Op: "put", Kind: ErrClosed}
 	}
-	e := s.entries[id]
 	if e == nil {
 		e = s.add(id, content, st.Recompute, len(st.Tokens))
-	}
-	if st.Recompute > 0 {
-		e.cost, e.recompute = costOf(st.Recompute, e.tokens), st.Recompute
-	}
-	if e.buf == nil {
-		s.attach(e, mem)
-	} else {
-		s.pool.put(mem, s.ram.bytes)
-	}
-	s.use(e)
-	if !e.onDisk {
-		s.enqueue(e)
-	}
-	s.evictRAM()
-	if e.buf == nil && !e.onDisk {
-		return ID{}, &Error{
-			Op: "put", Kind: ErrNoRoom,
-			Hint: "give the cache a larger budget in RAM or on disk",
+		if !s.enqueue(e, b) {
+			delete(s.entries, id)
+			return ID{}, &Error{
+				Op: "put", Kind: ErrNoRoom, Err: s.degraded,
+				Hint: "put it again later: too much waits to be written, or the disk failed",
+			}
 		}
 	}
+	if st.Recompute > 0 {
+		e.recompute = st.Recompute
+	}
+	s.use(e)
 	return id, nil
+}
+
+// usable says why the disk tier cannot be used; nil where it can.
+func (s *Store) usable(op string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed:
+		return &Error{Op: op, Kind: ErrClosed}
+	case s.dir == nil:
+		return &Error{Op: op, Kind: ErrDisk, Err: s.degraded}
+	}
+	return nil
 }
 
 func contentBytes(st *State) int {

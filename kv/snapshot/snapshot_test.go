@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -21,12 +22,12 @@ import (
 func TestOptions(t *testing.T) {
 	t.Parallel()
 	for field, change := range map[string]func(*snapshot.Options){
-		"RAMBytes":   func(o *snapshot.Options) { o.RAMBytes = -1 },
-		"DiskBytes":  func(o *snapshot.Options) { o.DiskBytes = -1 },
-		"QueueBytes": func(o *snapshot.Options) { o.QueueBytes = -1 },
-		"Key":        func(o *snapshot.Options) { o.Key = make([]byte, snapshot.KeyBytes-1) },
-		"Plain":      func(o *snapshot.Options) { o.Key, o.Plain = key(), true },
-		"Workers":    func(o *snapshot.Options) { o.Workers = snapshot.WorkersMax + 1 },
+		"BufferBytes": func(o *snapshot.Options) { o.BufferBytes = -1 },
+		"DiskBytes":   func(o *snapshot.Options) { o.DiskBytes = -1 },
+		"QueueBytes":  func(o *snapshot.Options) { o.QueueBytes = -1 },
+		"Key":         func(o *snapshot.Options) { o.Key = make([]byte, snapshot.KeyBytes-1) },
+		"Plain":       func(o *snapshot.Options) { o.Key, o.Plain = key(), true },
+		"Workers":     func(o *snapshot.Options) { o.Workers = snapshot.WorkersMax + 1 },
 	} {
 		var o snapshot.Options
 		require.NoError(t, o.Validate())
@@ -43,7 +44,7 @@ func TestOptions(t *testing.T) {
 
 func TestStateBounds(t *testing.T) {
 	t.Parallel()
-	s := opened(t, "", nil)
+	s := opened(t, t.TempDir(), nil)
 	long := strings.Repeat("x", snapshot.FieldBytesMax)
 	many := make([]int32, snapshot.TokensMax+1)
 	for name, c := range map[string]struct {
@@ -90,10 +91,9 @@ func TestStateBounds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			st := state(1, 3)
 			c.good(&st)
-			_, err := s.Put(st, buffer(t, s, []byte{1}))
-			require.NoError(t, err)
+			put(t, s, st, []byte{1})
 			c.bad(&st)
-			_, err = s.Put(st, buffer(t, s, []byte{1}))
+			_, err := give(t, s, st, []byte{1})
 			require.ErrorIs(t, err, snapshot.ErrInvalid)
 			var e *snapshot.Error
 			require.ErrorAs(t, err, &e)
@@ -102,8 +102,8 @@ func TestStateBounds(t *testing.T) {
 	}
 }
 
-// The blocks of a file end where they should: every size around the borders comes back, from RAM
-// and from disk, in this store and in the next.
+// The blocks of a file end where they should: every size around the borders comes back, in this
+// store and in the next.
 func TestRoundTrip(t *testing.T) {
 	t.Parallel()
 	const block = snapshot.BlockBytes
@@ -111,14 +111,14 @@ func TestRoundTrip(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			s := opened(t, dir, func(o *snapshot.Options) { change(o); o.RAMBytes = 1 << 30 })
+			s := opened(t, dir, change)
 			sizes := []int{1, 15, 16, 17, block - 1, block, block + 1, 2 * block, 3*block + 5}
 			ids := make([]snapshot.ID, len(sizes))
 			for i, n := range sizes {
 				st := state(int32(i), 1+i*100)
 				ids[i] = put(t, s, st, fill(uint64(i), n))
 				require.Equal(t, ids[i], s.ID(st))
-				requireHit(t, s, ids[i], fill(uint64(i), n), snapshot.FromRAM)
+				requireHit(t, s, ids[i], fill(uint64(i), n))
 				fi, err := os.Stat(filepath.Join(dir, snapshot.FileName(ids[i])))
 				require.NoError(t, err)
 				require.Equal(t, snapshot.FileBytes(st, n), fi.Size())
@@ -126,7 +126,7 @@ func TestRoundTrip(t *testing.T) {
 			require.NoError(t, s.Close())
 			s = opened(t, dir, change)
 			for i, n := range sizes {
-				requireHit(t, s, ids[i], fill(uint64(i), n), snapshot.FromDisk)
+				requireHit(t, s, ids[i], fill(uint64(i), n))
 			}
 			reports, err := s.Verify(t.Context())
 			require.NoError(t, err)
@@ -144,12 +144,12 @@ func TestRoundTrip(t *testing.T) {
 func TestManyTokensOnDisk(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	s := opened(t, dir, diskOnly)
+	s := opened(t, dir, nil)
 	st := state(0, snapshot.BlockBytes/2)
 	id := put(t, s, st, []byte("x"))
 	require.NoError(t, s.Close())
-	s = opened(t, dir, diskOnly)
-	requireHit(t, s, id, []byte("x"), snapshot.FromDisk)
+	s = opened(t, dir, nil)
+	requireHit(t, s, id, []byte("x"))
 	require.Equal(t, st.Tokens, s.Index(ident)[0].Tokens)
 }
 
@@ -182,20 +182,18 @@ func TestIndexAfterRestart(t *testing.T) {
 	s = opened(t, dir, func(o *snapshot.Options) { o.Now = func() time.Time { return now } })
 	check()
 	id := put(t, s, state(77, 2), []byte("new"))
-	item, ok := s.Lookup(id)
-	require.True(t, ok)
-	require.Equal(t, now, item.Saved)
-	require.Equal(t, int64(3), item.RAMBytes)
-	require.Equal(t, 2, item.Tokens)
-	require.Len(t, s.List(), 5)
-	_, ok = s.Lookup(snapshot.ID{})
-	require.False(t, ok)
+	all := s.List()
+	require.Len(t, all, 5)
+	i := slices.IndexFunc(all, func(i snapshot.Item) bool { return i.ID == id })
+	require.Equal(t, now, all[i].Saved)
+	require.Equal(t, snapshot.FileBytes(state(77, 2), 3), all[i].FileBytes)
+	require.Equal(t, 2, all[i].Tokens)
 }
 
 // Every part of the identity, the part and each token make another state.
 func TestIdentityDecides(t *testing.T) {
 	t.Parallel()
-	s := opened(t, "", nil)
+	s := opened(t, t.TempDir(), nil)
 	ids := map[snapshot.ID]bool{}
 	for _, change := range []func(*snapshot.State){
 		func(*snapshot.State) {},
@@ -248,18 +246,16 @@ func TestNothingReadable(t *testing.T) {
 	require.NotEqual(t, id, clear.ID(st), "the name depends on the key")
 	other := opened(t, t.TempDir(), func(o *snapshot.Options) { o.Key[0]++ })
 	require.NotEqual(t, id, other.ID(st))
-	ramOnly, ramToo := opened(t, "", nil), opened(t, "", nil)
-	require.NotEqual(t, ramOnly.ID(st), ramToo.ID(st))
 }
 
 // Two files of one state share no block: each has a key of its own.
 func TestNoNonceTwice(t *testing.T) {
 	t.Parallel()
-	dir, file, id, data := saved(t, diskOnly, 100)
+	dir, file, id, data := saved(t, nil, 100)
 	first, err := os.ReadFile(file)
 	require.NoError(t, err)
 	require.NoError(t, os.Remove(file))
-	s := opened(t, dir, diskOnly)
+	s := opened(t, dir, nil)
 	require.Equal(t, id, put(t, s, state(100, 5), data))
 	second, err := os.ReadFile(file)
 	require.NoError(t, err)
@@ -273,19 +269,11 @@ func TestNoNonceTwice(t *testing.T) {
 	require.Less(t, same, len(first)/8)
 }
 
-// A lease holds its state through eviction, Drop, Clear and Close.
-func TestLeaseHolds(t *testing.T) {
+// A buffer holds its state through Drop, Clear and Close.
+func TestBufferHolds(t *testing.T) {
 	t.Parallel()
 	data := fill(1, 100)
 	for name, end := range map[string]func(*testing.T, *snapshot.Store, snapshot.ID){
-		"evict": func(t *testing.T, s *snapshot.Store, _ snapshot.ID) {
-			for i := range int32(5) {
-				st := state(1000+i, 1)
-				st.Recompute = time.Hour
-				_, err := s.Put(st, buffer(t, s, fill(2, 100)))
-				require.ErrorIs(t, err, snapshot.ErrNoRoom, "the lease has all the room")
-			}
-		},
 		"drop": func(_ *testing.T, s *snapshot.Store, id snapshot.ID) { s.Drop(id) },
 		"clear": func(t *testing.T, s *snapshot.Store, _ snapshot.ID) {
 			_, _, err := s.Clear(t.Context())
@@ -297,27 +285,27 @@ func TestLeaseHolds(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := opened(t, "", func(o *snapshot.Options) { o.RAMBytes = 100 })
+			s := opened(t, t.TempDir(), func(o *snapshot.Options) { o.BufferBytes = 1000 })
 			id := put(t, s, state(1, 1), data)
-			l, ok := s.Get(t.Context(), id)
+			a, ok := s.Get(t.Context(), id)
 			require.True(t, ok)
-			m, ok := s.Get(t.Context(), id)
+			b, ok := s.Get(t.Context(), id)
 			require.True(t, ok)
-			require.Equal(t, 2, s.Stats().Leases)
+			require.Equal(t, int64(200), s.Stats().BufferBytes)
 			end(t, s, id)
+			b.Release()
+			b.Release()
 			for range 3 { // memory that was given back would be written to here
-				if b, err := s.Buffer(100); err == nil {
-					clear(b.Bytes())
-					b.Release()
+				if c, err := s.Buffer(100); err == nil {
+					clear(c.Bytes())
+					c.Release()
 				}
 			}
-			m.Release()
-			m.Release()
-			require.Equal(t, 1, s.Stats().Leases)
-			require.Equal(t, data, l.Bytes())
-			l.Release()
-			require.Nil(t, l.Bytes())
-			require.Zero(t, s.Stats().Leases)
+			require.Equal(t, int64(100), s.Stats().BufferBytes)
+			require.Equal(t, data, a.Bytes())
+			a.Release()
+			require.Nil(t, a.Bytes())
+			require.Zero(t, s.Stats().BufferBytes)
 		})
 	}
 }
@@ -331,7 +319,7 @@ func TestDropAndClear(t *testing.T) {
 	s.Drop(a)
 	s.Drop(a)
 	requireMiss(t, s, a, snapshot.MissAbsent)
-	requireHit(t, s, b, fill(2, 50), snapshot.FromRAM)
+	requireHit(t, s, b, fill(2, 50))
 	require.Len(t, files(t, dir), 1)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "tmp-left"), []byte("half"), 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "notes"), []byte("mine"), 0o600))
@@ -342,8 +330,8 @@ func TestDropAndClear(t *testing.T) {
 	require.Equal(t, []string{"notes"}, files(t, dir), "what is not ours stays")
 	requireMiss(t, s, b, snapshot.MissAbsent)
 	st := s.Stats()
-	require.Zero(t, st.RAM.Bytes+st.Disk.Bytes)
-	require.Zero(t, st.RAM.Entries+st.Disk.Entries)
+	require.Zero(t, st.Bytes)
+	require.Zero(t, st.Files)
 	put(t, s, state(2, 1), fill(2, 50))
 	require.Len(t, files(t, dir), 2)
 }
@@ -355,16 +343,15 @@ func TestPutTwice(t *testing.T) {
 	s := opened(t, dir, nil)
 	id := put(t, s, state(1, 4), fill(1, 70))
 	require.Equal(t, id, put(t, s, state(1, 4), fill(2, 70)))
-	requireHit(t, s, id, fill(1, 70), snapshot.FromRAM)
+	requireHit(t, s, id, fill(1, 70))
 	st := s.Stats()
 	require.Equal(t, uint64(1), st.Saves.Done)
-	require.Equal(t, int64(70), st.RAM.Bytes)
-	require.Equal(t, 1, st.Disk.Entries)
+	require.Equal(t, 1, st.Files)
 	require.NoError(t, s.Close())
 	s = opened(t, dir, nil)
 	put(t, s, state(1, 4), fill(1, 70))
 	require.Zero(t, s.Stats().Saves.Done, "it is on disk already")
-	requireHit(t, s, id, fill(1, 70), snapshot.FromRAM)
+	requireHit(t, s, id, fill(1, 70))
 }
 
 func TestClosed(t *testing.T) {
@@ -379,7 +366,7 @@ func TestClosed(t *testing.T) {
 	require.ErrorIs(t, err, snapshot.ErrClosed)
 	_, err = s.Put(state(2, 1), b)
 	require.ErrorIs(t, err, snapshot.ErrClosed)
-	require.Nil(t, b.Bytes())
+	b.Release()
 	_, err = s.Verify(t.Context())
 	require.ErrorIs(t, err, snapshot.ErrClosed)
 	_, _, err = s.Clear(t.Context())
@@ -389,8 +376,8 @@ func TestClosed(t *testing.T) {
 
 func TestCanceled(t *testing.T) {
 	t.Parallel()
-	dir, _, id, data := saved(t, diskOnly, 3*snapshot.BlockBytes)
-	s := opened(t, dir, diskOnly)
+	dir, _, id, data := saved(t, nil, 3*snapshot.BlockBytes)
+	s := opened(t, dir, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, ok := s.Get(ctx, id)
@@ -398,29 +385,38 @@ func TestCanceled(t *testing.T) {
 	require.Equal(t, uint64(1), s.Stats().Misses[snapshot.MissCanceled])
 	_, err := s.Verify(ctx)
 	require.ErrorIs(t, err, snapshot.ErrCanceled)
-	requireHit(t, s, id, data, snapshot.FromDisk)
+	requireHit(t, s, id, data)
 }
 
-// Without a disk tier the store is a RAM cache.
-func TestRAMOnly(t *testing.T) {
+// Without a disk tier the store is a pool of buffers.
+func TestNoDisk(t *testing.T) {
 	t.Parallel()
 	for name, o := range map[string]snapshot.Options{
-		"no directory": {RAMBytes: 100, DiskBytes: 100},
-		"no budget":    {RAMBytes: 100, Dir: filepath.Join(t.TempDir(), "x")},
+		"no directory": {BufferBytes: 100, DiskBytes: 100},
+		"no budget":    {BufferBytes: 100, Dir: filepath.Join(t.TempDir(), "x")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, err := snapshot.Open(o)
 			require.NoError(t, err)
-			id := put(t, s, state(1, 1), fill(1, 100))
-			requireHit(t, s, id, fill(1, 100), snapshot.FromRAM)
-			require.Empty(t, s.Stats().Disk.Degraded)
+			b := buffer(t, s, fill(1, 100))
+			_, err = s.Put(state(1, 1), b)
+			require.ErrorIs(t, err, snapshot.ErrDisk)
+			require.Equal(t, fill(1, 100), b.Bytes())
+			b.Release()
+			require.Equal(t, int64(100), s.Stats().FreeBytes)
+			require.Empty(t, s.Stats().Degraded)
 			require.NoDirExists(t, o.Dir)
+			requireMiss(t, s, snapshot.ID{}, snapshot.MissAbsent)
+			require.Empty(t, s.List())
+			s.Drop(snapshot.ID{})
 			_, err = s.Verify(t.Context())
 			require.ErrorIs(t, err, snapshot.ErrDisk)
 			_, _, err = s.Clear(t.Context())
-			require.NoError(t, err)
-			requireMiss(t, s, id, snapshot.MissAbsent)
+			require.ErrorIs(t, err, snapshot.ErrDisk)
+			require.NoError(t, s.Flush(t.Context()))
 			require.NoError(t, s.Close())
+			require.NoError(t, s.Close())
+			requireMiss(t, s, snapshot.ID{}, snapshot.MissClosed)
 		})
 	}
 }

@@ -71,10 +71,7 @@ type State struct {
 	Recompute time.Duration
 }
 
-// Validate reports ErrInvalid for a field out of range.
-func (st *State) Validate() error { return st.validate(len(st.Tokens)) }
-
-// validate is Validate for so many tokens.
+// validate reports ErrInvalid for a field out of range, with so many tokens.
 func (st *State) validate(tokens int) error {
 	bad := func(field, why string) error {
 		return &Error{Op: "put", Kind: ErrInvalid, Field: field, Err: errors.New(why)}

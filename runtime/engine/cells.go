@@ -13,20 +13,14 @@ import (
 
 // cells does to the context what the books in cache say. The owner goroutine alone uses it.
 type cells struct {
-	c     *llama.Context
-	cache *kv.Cache
-	blobs map[kv.BlobID][]byte // saved state in memory
-	spare [][]byte             // buffers of forgotten blobs: fresh ones cost page faults
-	state []byte               // scratch of copies
-	costs costs                // what all this takes
-
-	disk     *snapshot.Store // nil without a disk tier
-	identity snapshot.Identity
+	c        *llama.Context
+	cache    *kv.Cache
+	store    *snapshot.Store                // the memory of saved state, and the disk tier
+	blobs    map[kv.BlobID]*snapshot.Buffer // in memory, as long as the books want them there
 	files    map[kv.BlobID]snapshot.ID
+	identity snapshot.Identity
+	costs    costs // what all this takes
 }
-
-// spareMax is how many buffers are kept for later.
-const spareMax = 4
 
 // newCells begins the books of an empty context.
 func newCells(c *llama.Context, cfg kv.Config) (*cells, error) {
@@ -36,7 +30,8 @@ func newCells(c *llama.Context, cfg kv.Config) (*cells, error) {
 		return nil, err
 	}
 	return &cells{
-		c: c, cache: cache, blobs: map[kv.BlobID][]byte{}, files: map[kv.BlobID]snapshot.ID{},
+		c: c, cache: cache, blobs: map[kv.BlobID]*snapshot.Buffer{},
+		files: map[kv.BlobID]snapshot.ID{},
 	}, nil
 }
 
@@ -92,41 +87,50 @@ func (x *cells) do(op kv.Op) error {
 // copyState gives a sequence cells of its own with what another one has.
 func (x *cells) copyState(from, to llama.Seq) error {
 	begin := time.Now()
-	n, err := x.c.StateSize(from, 0)
+	buf, err := x.state(from, 0)
 	if err != nil {
 		return err
 	}
-	if cap(x.state) < n {
-		x.state = make([]byte, n)
-	}
-	if _, err := x.c.StateGet(from, x.state[:n], 0); err != nil {
-		return err
-	}
-	if err := x.c.StateSet(to, x.state[:n], 0); err != nil {
+	defer buf.Release()
+	if err := x.c.StateSet(to, buf.Bytes(), 0); err != nil {
 		return err
 	}
 	x.costs.copy.moved(int(x.c.PosMax(from))+1, time.Since(begin))
 	return nil
 }
 
-// save copies the state of a sequence into memory. That there is no room for it is the books' to
-// know, not an error of the request.
+// state copies the state of a sequence into memory, for the caller to release.
+func (x *cells) state(seq llama.Seq, flags llama.StateFlags) (*snapshot.Buffer, error) {
+	n, err := x.c.StateSize(seq, flags)
+	if err != nil {
+		return nil, err
+	}
+	buf, err := x.store.Buffer(int64(n))
+	if err != nil {
+		return nil, err
+	}
+	if n, err = x.c.StateGet(seq, buf.Bytes(), flags); err != nil {
+		buf.Release()
+		return nil, err
+	}
+	buf.Trim(n)
+	return buf, nil
+}
+
+// save keeps the state of a sequence in memory. The books count what the memory takes. That there
+// is no room for it is theirs to know, not an error of the request.
 func (x *cells) save(op kv.Op, flags llama.StateFlags) error {
 	begin := time.Now()
-	n, err := x.c.StateSize(llama.Seq(op.Seq), flags)
-	if err == nil {
-		buf := x.buffer(n)
-		if n, err = x.c.StateGet(llama.Seq(op.Seq), buf, flags); err == nil {
-			if flags == 0 { // the bytes of a checkpoint are not in proportion to its tokens
-				x.costs.save.moved(int(op.P1), time.Since(begin))
-			}
-			x.blobs[op.Blob] = buf[:n]
-			return x.run(x.cache.Saved(op.Blob, int64(n)))
-		}
-		x.recycle(buf)
+	buf, err := x.state(llama.Seq(op.Seq), flags)
+	if err != nil {
+		x.cache.SaveFailed(op.Blob)
+		return nil //nolint:nilerr // it is computed again
 	}
-	x.cache.SaveFailed(op.Blob)
-	return nil
+	if flags == 0 { // the bytes of a checkpoint are not in proportion to its tokens
+		x.costs.save.moved(int(op.P1), time.Since(begin))
+	}
+	x.blobs[op.Blob] = buf
+	return x.run(x.cache.Saved(op.Blob, buf.Size()))
 }
 
 func (x *cells) restore(op kv.Op) error {
@@ -134,19 +138,17 @@ func (x *cells) restore(op kv.Op) error {
 	if op.Partial {
 		flags = llama.StatePartial
 	}
-	blob, ok := x.blobs[op.Blob]
+	buf, ok := x.blobs[op.Blob]
 	if op.Place == kv.Disk {
-		lease, found := x.lease(op.Blob)
-		if ok = found; ok {
-			defer lease.Release()
-			blob = lease.Bytes()
+		if buf, ok = x.load(op.Blob); ok {
+			defer buf.Release()
 		}
 	}
 	if !ok {
 		x.cache.Lost(op.Blob, op.Place)
 		return errors.New("the saved state is gone")
 	}
-	if err := x.c.StateSet(llama.Seq(op.Seq), blob, flags); err != nil {
+	if err := x.c.StateSet(llama.Seq(op.Seq), buf.Bytes(), flags); err != nil {
 		return err
 	}
 	switch {
@@ -157,24 +159,6 @@ func (x *cells) restore(op kv.Op) error {
 		x.costs.restore.moved(int(op.P1), time.Since(begin))
 	}
 	return nil
-}
-
-// buffer gives n bytes, of a forgotten blob where one is large enough and not far too large.
-func (x *cells) buffer(n int) []byte {
-	for i, b := range x.spare {
-		if cap(b) >= n && cap(b) <= 2*n {
-			x.spare[i] = x.spare[len(x.spare)-1]
-			x.spare = x.spare[:len(x.spare)-1]
-			return b[:n]
-		}
-	}
-	return make([]byte, n)
-}
-
-func (x *cells) recycle(b []byte) {
-	if b != nil && len(x.spare) < spareMax {
-		x.spare = append(x.spare, b)
-	}
 }
 
 // cold empties a sequence after an operation on it failed.

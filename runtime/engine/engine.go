@@ -110,7 +110,7 @@ func (e *Engine) own(w *worker) {
 	w.serve()
 	var err error
 	if w.cells != nil {
-		err = w.cells.closeDisk()
+		err = w.cells.close()
 	}
 	e.result = fail("close", errors.Join(err, e.free(w.c)))
 }

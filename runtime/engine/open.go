@@ -92,15 +92,12 @@ func (w *worker) open(o *Options, plan loadPlan) (err error) {
 		return err
 	}
 	w.idle = newIdlers(w.cells, cfg.Sequences)
-	if o.CacheDir == "" {
-		return nil
-	}
-	note, err := w.cells.openDisk(o, w.e)
+	note, err := w.cells.openStore(o, w.e, cfg.CellBytes*int64(w.e.bounded))
 	if note != "" {
 		w.e.info.Notes = append(w.e.info.Notes, note)
 	}
 	if err != nil {
-		err = errors.Join(err, w.cells.closeDisk())
+		err = errors.Join(err, w.cells.close())
 	}
 	return err
 }

@@ -44,8 +44,11 @@ type Options struct {
 	// copy, and a long prompt can have the room that others leave. Otherwise each has a stream of
 	// ContextTokens cells of its own, and what a request gets does not depend on the others.
 	Shared bool
-	Cells  int   // of a shared buffer; 0 means ContextTokens x Sequences
-	RAM    int64 // bytes for parked requests and prefixes that lost their cells; 0 keeps none
+	Cells  int // of a shared buffer; 0 means ContextTokens x Sequences
+	// RAM is bytes for parked requests and prefixes that lost their cells; 0 keeps none. What
+	// memory has to spare is counted. Beside it one more request's state is kept room for, for
+	// copies and restores, and what waits to be written to CacheDir: at most 256 MiB, or one state.
+	RAM int64
 	// CacheDir keeps prefixes on disk, in DiskBytes (0 means 8 GiB), through RAM, so that they outlive
 	// the process; "" keeps none. The files are encrypted with a key beside the directory, unless
 	// CachePlain is set.

@@ -58,10 +58,8 @@ func (w *worker) stats() infer.Stats {
 	s.Now.Idle = books.Sequences[kv.Idle]
 	s.Now.Cells, s.Now.CellsTotal = books.Cells, books.CellsTotal
 	s.Now.RAM = infer.Bytes{Used: books.RAM.Bytes, Budget: books.RAM.Budget}
-	if w.cells.disk != nil {
-		files := w.cells.disk.Stats().Disk
-		s.Now.Disk = infer.Bytes{Used: files.Bytes, Budget: files.BudgetBytes}
-	}
+	files := w.cells.store.Stats()
+	s.Now.Disk = infer.Bytes{Used: files.Bytes, Budget: files.BudgetBytes}
 	s.Held = w.held()
 	return s
 }

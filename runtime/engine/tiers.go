@@ -14,18 +14,20 @@ import (
 // flushMax is how long Close waits for state that is on its way to disk.
 const flushMax = 10 * time.Second
 
-// openDisk opens the disk tier and tells the books what an earlier process left there. A directory
-// that cannot be used leaves the engine without that tier, and Notes says so.
-func (x *cells) openDisk(o *Options, e *Engine) (note string, err error) {
+// openStore gets the memory for saved state, and for a copy or a restore of one request's state
+// beside; opens the disk tier, if there is to be one, and tells the books what an earlier process
+// left there. A directory that cannot be used leaves the engine without that tier; note says so.
+func (x *cells) openStore(o *Options, e *Engine, requestBytes int64) (note string, err error) {
 	of := e.identity(o, x.c)
 	x.identity = of
-	x.disk, err = snapshot.Open(snapshot.Options{
-		DiskBytes: o.DiskBytes, Dir: o.CacheDir, Plain: o.CachePlain, Log: o.Logger,
+	x.store, err = snapshot.Open(snapshot.Options{
+		BufferBytes: add(o.RAM, requestBytes),
+		DiskBytes:   o.DiskBytes, Dir: o.CacheDir, Plain: o.CachePlain, Log: o.Logger,
 	})
 	if err != nil {
 		return "", err
 	}
-	for _, s := range x.disk.Index(of) {
+	for _, s := range x.store.Index(of) {
 		k, err := parseScope(s.Scope)
 		if err != nil {
 			continue // of another version: it ages
@@ -42,29 +44,33 @@ func (x *cells) openDisk(o *Options, e *Engine) (note string, err error) {
 			return "", err
 		}
 	}
-	if why := x.disk.Stats().Disk.Degraded; why != "" {
+	if why := x.store.Stats().Degraded; why != "" {
 		note = "prefixes are not kept on disk: " + why
 	}
 	return note, nil
 }
 
-// closeDisk waits a while for what is being written.
-func (x *cells) closeDisk() error {
-	if x.disk == nil {
+// close waits a while for what is being written, and gives all memory back.
+func (x *cells) close() error {
+	if x.store == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), flushMax)
 	defer cancel()
-	_ = x.disk.Flush(ctx) // what is not written is computed again
-	return x.disk.Close()
+	_ = x.store.Flush(ctx) // what is not written is computed again
+	for _, buf := range x.blobs {
+		buf.Release()
+	}
+	clear(x.blobs)
+	return x.store.Close()
 }
 
-// spill hands a blob to the disk tier, which writes it in the background. A file that does not come
-// to be is a miss when it is wanted.
+// spill has the disk tier write a blob in the background, from the memory where it lies. A file
+// that does not come to be is a miss when it is wanted.
 func (x *cells) spill(id kv.BlobID) error {
-	bytes, held := x.blobs[id]
+	buf, held := x.blobs[id]
 	b, ok := x.cache.Blob(id)
-	if x.disk == nil || !held || !ok {
+	if !held || !ok {
 		x.cache.SpillFailed(id)
 		return nil
 	}
@@ -74,39 +80,35 @@ func (x *cells) spill(id kv.BlobID) error {
 	}
 	of := x.identity
 	of.Scope = formatScope(b.Key)
-	buf, err := x.disk.Buffer(int64(len(bytes)))
-	if err == nil {
-		copy(buf.Bytes(), bytes)
-		x.files[id], err = x.disk.Put(snapshot.State{
-			Identity: of, Part: part, Tokens: b.Tokens, Recompute: x.costs.recompute(len(b.Tokens)),
-		}, buf)
-	}
+	file, err := x.store.Put(snapshot.State{
+		Identity: of, Part: part, Tokens: b.Tokens, Recompute: x.costs.recompute(len(b.Tokens)),
+	}, buf)
 	if err != nil {
-		delete(x.files, id)
 		x.cache.SpillFailed(id)
 		return nil //nolint:nilerr // the state stays in memory; the store counts the failure
 	}
-	return x.run(x.cache.Spilled(id, int64(len(bytes))))
+	x.files[id] = file
+	return x.run(x.cache.Spilled(id, int64(len(buf.Bytes()))))
 }
 
-// lease reads a blob from disk.
-func (x *cells) lease(id kv.BlobID) (*snapshot.Lease, bool) {
+// load reads a blob from disk, for the caller to release.
+func (x *cells) load(id kv.BlobID) (*snapshot.Buffer, bool) {
 	file, ok := x.files[id]
-	if x.disk == nil || !ok {
+	if !ok {
 		return nil, false
 	}
-	return x.disk.Get(context.Background(), file)
+	return x.store.Get(context.Background(), file)
 }
 
 // forget deletes the bytes of a blob at one place.
 func (x *cells) forget(op kv.Op) {
 	switch op.Place {
 	case kv.RAM:
-		x.recycle(x.blobs[op.Blob])
+		x.blobs[op.Blob].Release() // what is being written lives on until then
 		delete(x.blobs, op.Blob)
 	case kv.Disk:
-		if file, ok := x.files[op.Blob]; ok && x.disk != nil {
-			x.disk.Drop(file)
+		if file, ok := x.files[op.Blob]; ok {
+			x.store.Drop(file)
 		}
 		delete(x.files, op.Blob)
 	}
@@ -114,7 +116,7 @@ func (x *cells) forget(op kv.Op) {
 
 // keep saves what is idle, so that it survives the process, and moves it to disk.
 func (x *cells) keep() error {
-	if x.disk != nil {
+	if x.cache.Stats().Disk.Budget > 0 {
 		for s := range kv.Seq(x.c.Info().Sequences) {
 			if x.cache.Sequence(s).State != kv.Idle || x.cache.Length(s) < keepMin {
 				continue
