@@ -69,7 +69,10 @@ func BenchmarkRead(b *testing.B) {
 func BenchmarkSave(b *testing.B) {
 	for name, change := range modes {
 		b.Run(name, func(b *testing.B) {
-			s := opened(b, b.TempDir(), change)
+			s := opened(b, b.TempDir(), func(o *snapshot.Options) {
+				o.BufferBytes = benchBytes
+				change(o)
+			})
 			data := fill(1, benchBytes)
 			b.SetBytes(benchBytes)
 			b.ReportAllocs()
