@@ -251,10 +251,18 @@ func (c *Cache) spill(most int64) {
 	}
 }
 
-// canSpill says that a blob is in RAM alone and may go to disk. What a policy has changed is of use
-// to its own request only.
+// canSpill says that the state of a blob is in RAM alone and may go to disk. What a policy has
+// changed is of use to its own request only; what another blob has on disk has a file already.
 func (b *blob) canSpill() bool {
-	return b.at[onDisk] == nil && !b.declined && b.exact == len(b.tokens)
+	if b.at[onDisk] != nil || b.declined || b.exact < len(b.tokens) {
+		return false
+	}
+	for h := b.at[inRAM].node.own; h != nil; h = h.next {
+		if h.Place == b.place(onDisk) && h.key == b.key {
+			return false
+		}
+	}
+	return true
 }
 
 // Tidy plans what can be done in idle time: state that is only in RAM goes to disk too.
