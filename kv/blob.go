@@ -75,22 +75,47 @@ func (c *Cache) newBlob(s *sequence, tokens []Token, partial bool, bytes int64) 
 	return b
 }
 
-// makeRoom gives up state of a tier until so many bytes are free; false when they cannot be.
+// makeRoom gives up state of a tier until so many bytes are free. When they cannot be it answers
+// false, and nothing has changed.
 func (c *Cache) makeRoom(tier int, bytes int64) bool {
-	for {
-		used, most := c.budget(tier)
-		if bytes > most {
-			return false
-		}
-		if used <= most-bytes {
-			return true
-		}
-		b := c.victimBlob(tier)
-		if b == nil {
-			return false
-		}
-		c.forget(b, tier)
+	used, most := c.budget(tier)
+	if bytes > most || used > most-bytes && used-c.canFree(tier) > most-bytes {
+		return false
 	}
+	for ; used > most-bytes; used, _ = c.budget(tier) {
+		c.forget(c.victimBlob(tier), tier)
+	}
+	return true
+}
+
+// canFree is how many bytes of a tier may go: all but those that are leased, and for each pinned
+// prefix one state, of which nobody knows yet that it will not be the largest.
+func (c *Cache) canFree(tier int) int64 {
+	whole, partial := tierPlaces(tier)
+	sum := int64(0)
+	for _, place := range []Place{whole, partial} {
+		for _, h := range c.tree.held[place] {
+			if h.leases == 0 {
+				sum += h.Bytes
+			}
+		}
+	}
+	kept := map[*Holding]bool{}
+	for _, pin := range c.tree.held[pinned] {
+		if h := c.tree.keeper(pin, whole); h != nil && !kept[h] {
+			kept[h] = true
+			sum -= h.Bytes
+		}
+	}
+	return sum
+}
+
+// tierPlaces are where the tree has whole states and checkpoints of a tier.
+func tierPlaces(tier int) (whole, partial Place) {
+	if tier == onDisk {
+		return Disk, partialDisk
+	}
+	return RAM, Partial
 }
 
 // victimBlob prefers, in RAM, what is also on disk.
@@ -106,10 +131,7 @@ func (c *Cache) victimBlob(tier int) *blob {
 
 // least gives the blob that is worth least at a tier.
 func (c *Cache) least(tier int, ok func(*Holding) bool) *blob {
-	whole, partial := RAM, Partial
-	if tier == onDisk {
-		whole, partial = Disk, partialDisk
-	}
+	whole, partial := tierPlaces(tier)
 	a, b := c.tree.Victim(whole, ok), c.tree.Victim(partial, ok)
 	switch {
 	case a == nil && b == nil:
@@ -311,7 +333,7 @@ func (c *Cache) Lost(id BlobID, at Place) {
 }
 
 // Adopt takes in state that an earlier process left on disk. Those adopted later count as used
-// later. Kinds: ErrInvalid, ErrNoRoom (the disk budget).
+// later. Kinds: ErrInvalid, ErrNoRoom (the disk budget). Whatever the error, nothing has changed.
 func (c *Cache) Adopt(s Snapshot) (BlobID, []Op, error) {
 	switch {
 	case len(s.Tokens) == 0 || len(s.Tokens) > TokensMax:
@@ -321,7 +343,7 @@ func (c *Cache) Adopt(s Snapshot) (BlobID, []Op, error) {
 	case s.Key.PublicTokens < 0:
 		return 0, nil, fail("adopt", ErrInvalid, "Key.PublicTokens", "", "%d", s.Key.PublicTokens)
 	case !c.makeRoom(onDisk, s.Bytes):
-		return 0, c.take(), fail("adopt", ErrNoRoom, "Bytes", "raise the disk budget",
+		return 0, nil, fail("adopt", ErrNoRoom, "Bytes", "raise the disk budget",
 			"%d bytes do not fit a budget of %d", s.Bytes, c.cfg.DiskBytes)
 	}
 	c.lastBlob++

@@ -155,6 +155,15 @@ func acceptable(err error) bool {
 		errors.Is(err, kv.ErrPolicy) || errors.Is(err, kv.ErrUnsupported)
 }
 
+// refused says that a refusal was for an acceptable reason, and has changed nothing.
+func (d *driver) refused(op string, before kv.Stats, ops []kv.Op, err error) error {
+	if after := d.c.Stats(); !acceptable(err) || before != after || len(ops) > 0 {
+		return fmt.Errorf("%s: %w; before %+v, after %+v, %v", op, err, before, after, ops)
+	}
+	d.counts["refused "+op]++
+	return nil
+}
+
 func (d *driver) begin() error {
 	p := d.newPrompt()
 	r := kv.Request{Key: p.key, Tokens: p.tokens, Limit: len(p.tokens) + d.choose(30)}
@@ -306,12 +315,10 @@ func (d *driver) park() error {
 	if !ok || d.c.Length(seq) == 0 {
 		return nil
 	}
+	before := d.c.Stats()
 	id, ops, err := d.c.Park(seq)
 	if err != nil {
-		if !acceptable(err) {
-			return fmt.Errorf("park: %w", err)
-		}
-		return d.do(ops)
+		return d.refused("park", before, ops, err)
 	}
 	d.counts["park"]++
 	if state == kv.Busy {
@@ -357,9 +364,10 @@ func (d *driver) saved() error {
 		return d.do(d.c.Tidy())
 	case 1:
 		if seq, ok := d.pick(kv.SeqState(1 + d.choose(2))); ok {
+			before := d.c.Stats()
 			_, ops, err := d.c.Save(seq)
-			if err != nil && !acceptable(err) && !errors.Is(err, kv.ErrUnknown) {
-				return fmt.Errorf("save: %w", err)
+			if err != nil && !errors.Is(err, kv.ErrUnknown) {
+				return d.refused("save", before, ops, err)
 			}
 			return d.do(ops)
 		}

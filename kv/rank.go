@@ -162,6 +162,27 @@ func (t *Tree) Pinned(h *Holding) bool {
 	return false
 }
 
+// keeper is the largest holding at p that may come to be the last one of a pinned path; nil when
+// none has to stay there, because a better place or a leased holding has the path.
+func (t *Tree) keeper(pin *Holding, p Place) *Holding {
+	if pin.node.better(p) {
+		return nil
+	}
+	var keeper *Holding
+	for _, h := range t.held[p] {
+		if !pin.node.above(h.node) {
+			continue
+		}
+		if h.leases > 0 {
+			return nil
+		}
+		if keeper == nil || h.Bytes > keeper.Bytes {
+			keeper = h
+		}
+	}
+	return keeper
+}
+
 func (n *node) ownPin() bool {
 	for h := n.own; h != nil; h = h.next {
 		if h.Place == pinned {
@@ -172,13 +193,16 @@ func (n *node) ownPin() bool {
 }
 
 // last1 says that n is held once at p and nowhere better.
-func (n *node) last1(p Place) bool {
-	for better := Live; better < p; better++ {
-		if n.below[better] > 0 {
-			return false
+func (n *node) last1(p Place) bool { return n.below[p] == 1 && !n.better(p) }
+
+// better says that n is held at a better place than p.
+func (n *node) better(p Place) bool {
+	for place := Live; place < p; place++ {
+		if n.below[place] > 0 {
+			return true
 		}
 	}
-	return n.below[p] == 1
+	return false
 }
 
 // NodeInfo describes a stretch of tokens that is held as one.

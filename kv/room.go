@@ -177,7 +177,7 @@ func (c *Cache) save(s *sequence) (*blob, bool) {
 }
 
 // Park saves a sequence to RAM and frees it. That of a Busy one is kept until Resume or Release.
-// Kinds: ErrNoRoom (the RAM budget), ErrUnknown.
+// Kinds: ErrNoRoom (the RAM budget), ErrUnknown. Whatever the error, nothing has changed.
 func (c *Cache) Park(seq Seq) (BlobID, []Op, error) {
 	s, err := c.enter("park", seq, Busy, Idle)
 	if err != nil {
@@ -189,7 +189,7 @@ func (c *Cache) Park(seq Seq) (BlobID, []Op, error) {
 	c.refresh()
 	b, ok := c.save(s)
 	if !ok {
-		return 0, c.take(), c.noRAM("park")
+		return 0, nil, c.noRAM("park")
 	}
 	if s.state == Busy {
 		b.parked = &sequence{
@@ -265,7 +265,8 @@ func (c *Cache) Release(id BlobID) {
 }
 
 // Save copies what seq holds to RAM and leaves the sequence as it is; with nothing new to save
-// the id is that of the blob that has it. Kinds: ErrNoRoom (the RAM budget), ErrUnknown.
+// the id is that of the blob that has it. Kinds: ErrNoRoom (the RAM budget), ErrUnknown. Whatever
+// the error, nothing has changed.
 func (c *Cache) Save(seq Seq) (BlobID, []Op, error) {
 	s, err := c.enter("save", seq, Busy, Idle)
 	if err != nil {
@@ -283,7 +284,7 @@ func (c *Cache) Save(seq Seq) (BlobID, []Op, error) {
 	c.refresh()
 	b, ok := c.save(s)
 	if !ok {
-		return 0, c.take(), c.noRAM("save")
+		return 0, nil, c.noRAM("save")
 	}
 	return b.id, c.take(), nil
 }

@@ -73,8 +73,8 @@ func (i *idlers) charge(w *worker, answers int) {
 		}
 		i.spent[s].cost = 0
 		_, ops, err := books.Park(info.Seq)
-		if e := w.cells.run(ops); e != nil && err == nil {
-			err = e
+		if err == nil {
+			err = w.cells.run(ops)
 		}
 		if err != nil {
 			w.e.log.Debug("an idle sequence stays in its cells", "tokens", info.Length, "error", err)
