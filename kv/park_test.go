@@ -98,3 +98,78 @@ func TestNoRoomToAdopt(t *testing.T) {
 	require.Empty(t, ops)
 	require.Equal(t, before, c.Stats())
 }
+
+// TestParkSaved: an idle sequence that is saved already, wherever, is not saved again. What saved
+// it counts as used when it was parked, by as many requests. A running one has state of its own.
+func TestParkSaved(t *testing.T) {
+	t.Parallel()
+	start := func(t *testing.T, tokens []kv.Token) (e *engine, seq kv.Seq) {
+		e = newEngine(t, kv.Config{Sequences: 3, Cells: 1000, RAMBytes: 1000, DiskBytes: 1000})
+		seq = e.prompt(tokens).Seq
+		e.c.End(seq)
+		return e, seq
+	}
+	for _, place := range []kv.Place{kv.RAM, kv.Disk} {
+		t.Run(place.String(), func(t *testing.T) {
+			t.Parallel()
+			tokens := seqOf(1, 100)
+			e, seq := start(t, tokens)
+			first, ops, err := e.c.Save(seq)
+			require.NoError(t, err)
+			require.NoError(t, e.do(ops))
+			if place == kv.Disk {
+				require.NoError(t, e.do(e.c.Tidy()))
+				require.NoError(t, e.do(e.c.Spilled(first, 100)))
+				delete(e.m.ram, first)
+				e.m.spills = nil
+				e.c.Lost(first, kv.RAM)
+			}
+			a, err := e.c.Begin(kv.Request{Tokens: append(tokens, 1)})
+			require.NoError(t, err)
+			require.Equal(t, seq, a.Seq)
+			require.NoError(t, e.do(a.Ops))
+			e.c.End(seq)
+			before, uses := e.c.Stats(), e.c.Uses()
+			id, ops := e.park(seq)
+			require.Equal(t, first, id)
+			require.Equal(t, []kv.OpKind{kv.SeqRemove}, kinds(ops))
+			after := e.c.Stats()
+			require.Equal(t, before.RAM, after.RAM)
+			require.Equal(t, before.Disk, after.Disk)
+			for h := range e.c.Held() {
+				require.Equal(t, place, h.Place)
+				require.Equal(t, 2, h.Uses)
+				require.Greater(t, h.LastUse, uses)
+			}
+			a = e.prompt(append(tokens, 2))
+			require.Equal(t, place, a.Source)
+			require.Equal(t, 100, a.Reused)
+		})
+	}
+	e, seq := start(t, seqOf(1, 100))
+	first, ops, err := e.c.Save(seq)
+	require.NoError(t, err)
+	require.NoError(t, e.do(ops))
+	busy := e.prompt(seqOf(1, 100)).Seq
+	id, ops := e.park(busy)
+	require.NotEqual(t, first, id)
+	require.Equal(t, []kv.OpKind{kv.Save, kv.SeqRemove}, kinds(ops))
+}
+
+// TestSaveBesideAChangedOne: the state of a request whose policy has given up what came behind
+// these tokens is not theirs: it goes with the request.
+func TestSaveBesideAChangedOne(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t, kv.Config{Sequences: 3, Cells: 1000, RAMBytes: 1000, CanShift: true})
+	a := e.begin(kv.Request{
+		Tokens: seqOf(1, 40), Policy: kv.Policy{Evict: kv.SinkWindow{Sinks: 40, Window: 60}},
+	})
+	e.compute(a.Seq, seqOf(2, 100))
+	require.Equal(t, 40, e.c.Sequence(a.Seq).Exact)
+	changed, _ := e.park(a.Seq)
+	b := e.begin(kv.Request{Tokens: seqOf(1, 40)})
+	id, ops, err := e.c.Save(b.Seq)
+	require.NoError(t, err)
+	require.NotEqual(t, changed, id)
+	require.Equal(t, []kv.OpKind{kv.Save}, kinds(ops))
+}

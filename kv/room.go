@@ -157,7 +157,7 @@ func (c *Cache) spare(s *sequence) {
 	if s.exact < len(s.tokens) { // what a policy has changed is of use to nobody
 		return
 	}
-	if _, ok := c.save(s); ok {
+	if c.save(s) != nil {
 		call(&c.cfg.Hooks.Spill, SpillEvent{
 			From: Live, To: RAM, Blob: c.lastBlob, Tokens: s.exact,
 			Bytes: int64(s.exact) * c.cfg.CellBytes,
@@ -165,18 +165,44 @@ func (c *Cache) spare(s *sequence) {
 	}
 }
 
-// save plans to copy the state of s to RAM; false when there is no room.
-func (c *Cache) save(s *sequence) (*blob, bool) {
+// save plans to copy the state of s to RAM; nil when there is no room.
+func (c *Cache) save(s *sequence) *blob {
 	bytes := int64(len(s.tokens)) * c.cfg.CellBytes
 	if !c.makeRoom(inRAM, bytes) {
-		return nil, false
+		return nil
 	}
 	b := c.newBlob(s, append([]Token(nil), s.tokens...), false, bytes)
 	c.plan(Op{Kind: Save, Seq: s.id, P1: Pos(len(s.tokens)), Blob: b.id, Place: RAM})
-	return b, true
+	return b
 }
 
-// Park saves a sequence to RAM and frees it. That of a Busy one is kept until Resume or Release.
+// saved is state that holds just what s does, as a cold run would have it; nil for none.
+func (c *Cache) saved(s *sequence) *blob {
+	if s.hold == nil || s.exact < len(s.tokens) {
+		return nil
+	}
+	for o := s.hold.node.own; o != nil; o = o.next {
+		if o.Place == RAM || o.Place == Disk {
+			if b := c.blobOf(o); len(b.tokens) == len(s.tokens) {
+				return b
+			}
+		}
+	}
+	return nil
+}
+
+// inherit books that b has been used as s was.
+func (c *Cache) inherit(b *blob, s *sequence) {
+	for _, h := range b.at {
+		if h != nil {
+			h.uses = max(h.uses, s.hold.uses)
+			c.tree.used(h)
+		}
+	}
+}
+
+// Park saves a sequence to RAM and frees it. That of a Busy one is kept until Resume or Release;
+// an Idle one that is saved already, also on disk, is not saved again.
 // Kinds: ErrNoRoom (the RAM budget), ErrUnknown. Whatever the error, nothing has changed.
 func (c *Cache) Park(seq Seq) (BlobID, []Op, error) {
 	s, err := c.enter("park", seq, Busy, Idle)
@@ -187,8 +213,10 @@ func (c *Cache) Park(seq Seq) (BlobID, []Op, error) {
 		return 0, nil, fail("park", ErrUnknown, "Seq", "drop it", "sequence %d is empty", seq)
 	}
 	c.refresh()
-	b, ok := c.save(s)
-	if !ok {
+	b := c.saved(s)
+	if b != nil && s.state == Idle {
+		c.inherit(b, s)
+	} else if b = c.save(s); b == nil {
 		return 0, nil, c.noRAM("park")
 	}
 	if s.state == Busy {
@@ -276,14 +304,12 @@ func (c *Cache) Save(seq Seq) (BlobID, []Op, error) {
 		return 0, nil, fail("save", ErrUnknown, "Seq", "",
 			"what sequence %d holds is of use to nobody else", seq)
 	}
-	for o := s.hold.node.own; o != nil; o = o.next {
-		if o.Place == RAM || o.Place == Disk {
-			return BlobID(o.ID), c.take(), nil
-		}
+	if b := c.saved(s); b != nil {
+		return b.id, c.take(), nil
 	}
 	c.refresh()
-	b, ok := c.save(s)
-	if !ok {
+	b := c.save(s)
+	if b == nil {
 		return 0, nil, c.noRAM("save")
 	}
 	return b.id, c.take(), nil
