@@ -100,6 +100,10 @@ func (f *kvFlags) policy() (infer.KVPolicy, error) {
 	if room := f.contextTokens; room > 0 {
 		if p.Window == 0 {
 			p.Window = room - p.Sinks
+			if (kv.SinkWindow{Sinks: p.Sinks, Window: p.Window}).Validate() != nil {
+				return p, flagError("sinks", "use a larger --ctx, or at most half of it for sinks",
+					"%d sinks leave a window of %d in the context of %d", p.Sinks, max(0, p.Window), room)
+			}
 		} else if p.Sinks+p.Window > room {
 			return p, flagError("window", "use a larger --ctx or a smaller window",
 				"%d sinks and a window of %d exceed the context of %d", p.Sinks, p.Window, room)
@@ -113,8 +117,8 @@ func (f *kvFlags) valid(p infer.KVPolicy) error {
 	var e kv.Validator = kv.KeepSystem{Block: p.Block} // of middle-out, too
 	if p.Evict == "sink-window" {
 		w := kv.SinkWindow{Sinks: p.Sinks, Window: p.Window, Block: p.Block}
-		if w.Window == 0 && f.contextTokens == 0 {
-			w.Window = max(kv.TokensMax-max(w.Sinks, 0), 1) // not known yet
+		if w.Window == 0 {
+			w.Window = kv.TokensMax // not known yet
 		}
 		e = w
 	}
