@@ -19,7 +19,8 @@ type task struct {
 	submitted time.Time
 	due       time.Time // zero without a deadline
 	arrival   uint64
-	share     *share // of the tenant; guarded by queue.mu
+	share     *share // of the tenant; guarded by queue.mu, as is line
+	line      *line  // nil while the task does not wait
 	// begin is called by the owner. False means that there is no room yet: nothing has changed, and
 	// the task is asked again. True means that the owner has claimed it, or that its caller took it
 	// back.
@@ -34,12 +35,11 @@ type task struct {
 type queue struct {
 	wake chan struct{} // holds one value when the owner should look again
 
-	mu      sync.Mutex
-	waiting []*task
-	fair    fair
-	most    int // tasks waiting
-	inside  int // calls that use the model
-	closed  bool
+	mu     sync.Mutex
+	fair   fair
+	most   int // tasks waiting
+	inside int // calls that use the model
+	closed bool
 }
 
 func newQueue(most int) *queue {
@@ -80,7 +80,7 @@ func (q *queue) push(t *task) error {
 	switch {
 	case q.closed:
 		return errClosed
-	case len(q.waiting) >= q.most:
+	case q.fair.waiting >= q.most:
 		return &infer.Error{
 			Op: "submit", Kind: infer.KindBusy, Hint: "try again when a request has ended",
 			Err: errors.New("the queue is full"),
@@ -92,7 +92,6 @@ func (q *queue) push(t *task) error {
 		t.due = t.submitted.Add(d.Sub(t.submitted))
 	}
 	q.fair.arrive(t)
-	q.waiting = append(q.waiting, t)
 	q.signal()
 	return nil
 }
@@ -101,7 +100,7 @@ func (q *queue) push(t *task) error {
 func (q *queue) charge(t *task, weighted int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	t.share.served += int64(weighted)
+	q.fair.charge(t.share, weighted)
 }
 
 // insert puts x behind those of its priority or a higher one.
@@ -118,11 +117,9 @@ func insert[T any](list []T, x T, priority func(T) int) []T {
 func (q *queue) claim(t *task) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	at := slices.Index(q.waiting, t)
-	if at < 0 {
+	if t.line == nil {
 		return false
 	}
-	q.waiting = slices.Delete(q.waiting, at, at+1)
 	q.fair.leave(t)
 	return true
 }
@@ -131,21 +128,20 @@ func (q *queue) claim(t *task) bool {
 func (q *queue) tasks(dst []*task) []*task {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	slices.SortFunc(q.waiting, before) // in place: the next time it is nearly sorted
-	return append(dst, q.waiting...)
+	return q.fair.tasks(dst)
 }
 
 func (q *queue) length() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(q.waiting)
+	return q.fair.waiting
 }
 
 // over says that the queue is closed, empty, and that nobody uses the model.
 func (q *queue) over() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.closed && q.inside == 0 && len(q.waiting) == 0
+	return q.closed && q.inside == 0 && q.fair.waiting == 0
 }
 
 // close refuses further calls and tasks. Tasks that wait still begin.
