@@ -47,15 +47,15 @@ func TestDraftCost(t *testing.T) {
 	t.Parallel()
 	p := pace{}
 	require.InDelta(t, draftCostDefault, p.draftCost(1), 0)
-	p.note(10e6, 1, 0, 0)
+	p.note(10e6, 1, 0, 0, 0)
 	require.InDelta(t, draftCostDefault, p.draftCost(1), 0)
-	p.note(40e6, 0, 10, 0) // a prompt of 10 tokens
+	p.note(40e6, 0, 10, 0, 0) // a prompt of 10 tokens
 	require.InDelta(t, 0.4, p.draftCost(1), 1e-9)
-	p.note(12e6, 1, 0, 8)
+	p.note(12e6, 1, 0, 8, 0)
 	require.InDelta(t, 0.025, p.draftCost(1), 1e-9)
 	require.InDelta(t, 0.1, p.draftCost(4), 1e-9)
 	require.InDelta(t, 10e-3, p.decode, 1e-9, "steps with guesses are not those without")
-	p.note(30e6, 1, 8, 8)
+	p.note(30e6, 1, 8, 8, 0)
 	require.InDelta(t, 0.025, p.draftCost(1), 1e-9, "of two causes neither is known")
 	p.draft = 1
 	require.InDelta(t, draftCostMax, p.draftCost(1), 0)

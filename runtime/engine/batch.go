@@ -19,6 +19,7 @@ type stepState struct {
 	prompts []*generation // scratch of fillShared
 	streams int           // sequences that got their next token
 	prefill int           // tokens of prompts
+	before  float64       // tokens that those attend to, summed over them
 	drafted int           // tokens that were guessed
 	spare   int           // outputs left for guesses
 	moved   bool          // something else changed, so that the next look may find more
@@ -39,6 +40,7 @@ func (w *worker) advance() bool {
 	s := &w.step
 	w.c.Batch().Reset()
 	s.parts, s.picks, s.streams, s.prefill, s.moved = s.parts[:0], s.picks[:0], 0, 0, false
+	s.before = 0
 	s.drafted = 0
 	s.spare = min(w.e.drafts, w.c.Info().MicroBatch-len(w.running))
 	w.fill()
@@ -57,7 +59,7 @@ func (w *worker) advance() bool {
 		return true
 	}
 	took := time.Since(begin)
-	w.pace.note(took, s.streams, s.prefill, s.drafted)
+	w.pace.note(took, s.streams, s.prefill, s.drafted, s.before)
 	w.measure(took)
 	for i := range s.parts {
 		w.computed(&s.parts[i])
@@ -123,9 +125,24 @@ func (w *worker) fillShared() {
 	}
 	room := min(w.c.Info().MicroBatch, w.c.Batch().Room())
 	if s.streams > 0 {
-		room = min(room, w.pace.chunk())
+		room = min(room, w.chunk())
 	}
 	w.fillPrompts(room)
+}
+
+// chunk is how many tokens of prompts may come with a step of answers.
+func (w *worker) chunk() int {
+	if len(w.step.prompts) == 0 {
+		return 0
+	}
+	first := slices.MinFunc(w.step.prompts, func(a, b *generation) int {
+		return cmp.Compare(len(a.pending), len(b.pending))
+	})
+	n := w.pace.chunk(w.cells.cache.Length(first.seq))
+	if n >= chunkTile && !w.e.shared {
+		n++ // llama.cpp takes one token of each stream first, and then what is left of this one
+	}
+	return n
 }
 
 // promptShare is the part of a step's prompt tokens, one in so many, that the prompt admitted first
@@ -151,9 +168,11 @@ func (w *worker) fillPrompts(room int) {
 		if g == first {
 			kept = 0
 		}
+		at := float64(w.cells.cache.Length(g.seq))
 		n := w.add(g, room-kept)
 		room -= n
 		s.prefill += n
+		s.before += float64(n) * (at + float64(n)/2)
 	}
 }
 
@@ -330,73 +349,4 @@ func (w *worker) failed(err error) {
 		}
 		w.finish(g, nil, fail("generate", err))
 	}
-}
-
-// Bounds of a chunk of a prompt that is computed while answers stream.
-const (
-	chunkMin     = 8
-	stallDefault = 2.0 // a step with a chunk takes so many times as long as one without
-)
-
-// pace measures steps, so that prompts hold up the answers that stream by no more than stall says.
-type pace struct {
-	stall  float64
-	decode float64 // seconds of a step with answers only
-	token  float64 // seconds that one token of a prompt adds
-	draft  float64 // seconds that one guessed token adds
-}
-
-// weight is that of the latest measurement.
-const weight = 0.2
-
-func (p *pace) note(d time.Duration, streams, prefill, drafted int) {
-	s := d.Seconds()
-	mix := func(old *float64, now float64) {
-		if *old == 0 {
-			*old = now
-		}
-		*old += weight * (now - *old)
-	}
-	switch {
-	case drafted > 0:
-		if prefill == 0 && p.decode > 0 {
-			mix(&p.draft, max(0, s-p.decode)/float64(drafted))
-		}
-	case prefill == 0:
-		mix(&p.decode, s)
-	case streams == 0:
-		if p.token == 0 {
-			p.token = s / float64(prefill) // the least it can be: alone, tokens share the weights
-		}
-	default:
-		mix(&p.token, max(0, s-p.decode)/float64(prefill))
-	}
-}
-
-// chunk is how many tokens of prompts may come with a step of answers.
-func (p *pace) chunk() int {
-	if p.decode == 0 || p.token == 0 {
-		return chunkMin
-	}
-	return max(chunkMin, int((p.stall-1)*p.decode/p.token))
-}
-
-// Bounds of what a guessed token costs, in steps of one token.
-const (
-	draftCostMin     = 0.01
-	draftCostMax     = 4
-	draftCostDefault = 0.5
-)
-
-// draftCost is what one guessed token costs, in steps of one token, while so many answers share a
-// step: then the token that it may save is worth less.
-func (p *pace) draftCost(streams int) float64 {
-	cost := p.draft
-	if cost == 0 {
-		cost = p.token
-	}
-	if cost == 0 || p.decode == 0 {
-		return draftCostDefault
-	}
-	return min(max(cost*float64(streams)/p.decode, draftCostMin), draftCostMax)
 }

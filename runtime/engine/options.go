@@ -42,7 +42,7 @@ type Options struct {
 	Sequences int
 	// Shared lets all sequences lie in one buffer of Cells cells: a prefix is then shared without a
 	// copy, and a long prompt can have the room that others leave. Otherwise each has a stream of
-	// ContextTokens cells of its own, and what a request gets does not depend on the others.
+	// ContextTokens cells of its own, and the others cost it no attention.
 	Shared bool
 	Cells  int // of a shared buffer; 0 means ContextTokens x Sequences
 	// RAM is bytes for parked requests and prefixes that lost their cells; 0 keeps none. What

@@ -2,8 +2,8 @@ package engine_test
 
 import (
 	"fmt"
-	"slices"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -89,9 +89,10 @@ func ids(lps []infer.Logprob) []infer.TokenID {
 	return out
 }
 
-// closeTo says that two answers come from the same context: the same tokens, with log-probabilities
-// that differ by rounding only. A window that is missing cells differs by far more. Where a rival is
-// as near to the best token as rounding, either may be taken, and the answers part.
+// closeTo says that two answers come from the same context: the same tokens, with
+// log-probabilities that differ by rounding only. A window that is missing cells differs by far
+// more. Where a rival is as near to the best token as rounding, either may be taken, and the
+// answers part.
 func closeTo(t testing.TB, want, got []infer.Logprob, what ...any) {
 	t.Helper()
 	closeWithin(t, 0.02, want, got, what...)
