@@ -8,9 +8,29 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/norion/norion/kv"
+	"github.com/norion/norion/kv/snapshot"
 	"github.com/norion/norion/runtime/infer"
 	"github.com/norion/norion/runtime/llama"
 )
+
+// Memory is what saved state takes in memory, and what the books say it does.
+func (e *Engine) Memory(t testing.TB) (taken, booked int64) {
+	e.visit(t, func(w *worker) {
+		require.NoError(t, w.cells.run(w.cells.cache.Tidy())) // what was to be forgotten, is
+		for _, buf := range w.cells.blobs {
+			taken += buf.Size()
+		}
+		booked = w.cells.cache.Stats().RAM.Bytes
+	})
+	return taken, booked
+}
+
+// Buffers reads how much memory for saved state is in use, also after Close.
+func (e *Engine) Buffers(t testing.TB) func() int64 {
+	var store *snapshot.Store
+	e.visit(t, func(w *worker) { store = w.cells.store })
+	return func() int64 { return store.Stats().BufferBytes }
+}
 
 // After runs operations of which the first cannot be done, on sequence 0, and another on sequence
 // 1, which holds one token. It returns what sequence 1 holds then.
