@@ -29,7 +29,8 @@ func TestSetCosts(t *testing.T) {
 		{"slow disk", kv.Costs{Compute: 1e6, RestoreDisk: 0.76e6}, kv.Nowhere, 0},
 		{
 			"slow disk, dear attention",
-			kv.Costs{Compute: 1e6, ComputePair: 1e4, RestoreDisk: 0.76e6}, kv.Disk, 300,
+			kv.Costs{Compute: 1e6, ComputePair: 1e4, RestoreDisk: 0.76e6},
+			kv.Disk, 300,
 		},
 		{"quick memory", kv.Costs{Compute: 1e6, Restore: 0.74e6}, kv.RAM, 300},
 		{"slow memory", kv.Costs{Compute: 1e6, Restore: 0.76e6}, kv.Nowhere, 0},

@@ -87,8 +87,10 @@ func (a *app) newBenchScenario(use, short, long, example string, own func(*pflag
 	run func(*scenarioFlags) measured,
 ) *cobra.Command {
 	f := &scenarioFlags{}
-	cmd := &cobra.Command{Use: use, Short: short, Long: short + ".\n\n" + long, Example: example,
-		Args: args(0, 0, "no argument")}
+	cmd := &cobra.Command{
+		Use: use, Short: short, Long: short + ".\n\n" + long, Example: example,
+		Args: args(0, 0, "no argument"),
+	}
 	fs := cmd.Flags()
 	fs.SortFlags = false
 	f.register(fs)

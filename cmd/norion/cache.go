@@ -107,7 +107,7 @@ func (a *app) openCache(f *cacheFlags) (c openedCache, err error) {
 	}
 	// Only a directory that this program has written into is opened: opening makes the lock.
 	if fi, err := os.Lstat(filepath.Join(c.dir, "lock")); err != nil || !fi.Mode().IsRegular() {
-		return c, nil
+		return c, nil //nolint:nilerr // no cache is there yet
 	}
 	_, err = os.Lstat(filepath.Clean(c.dir) + ".key")
 	c.encrypted = err == nil && !f.plain

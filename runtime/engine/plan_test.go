@@ -35,8 +35,12 @@ func TestC3Need(t *testing.T) {
 		{"one byte less", Options{}, 100*perToken - 1, "context", "q8_0"},
 		{"already small", Options{KVType: "q4_0"}, 100, "context", "--ctx"},
 		{"with weights", Options{Load: llama.LoadRead}, 100*perToken + 1000, "", ""},
-		{"with weights, one byte less", Options{Load: llama.LoadRead}, 100*perToken + 999,
-			"context", "--ctx"},
+		{
+			"with weights, one byte less",
+			Options{Load: llama.LoadRead},
+			100*perToken + 999,
+			"context", "--ctx",
+		},
 		{"weights alone", Options{Load: llama.LoadRead}, 999, "model", "mapped"},
 	} {
 		c.o.MicroBatch = 50
@@ -117,8 +121,12 @@ func TestAbilities(t *testing.T) {
 	}{
 		{"llama", llama.ModelInfo{Decoder: true}, true, gguf.PoolingUnspecified, true, true},
 		{"bert", llama.ModelInfo{Decoder: true}, false, gguf.PoolingMean, false, true},
-		{"t5", llama.ModelInfo{Encoder: true, Decoder: true}, true, gguf.PoolingUnspecified,
-			false, false},
+		{
+			"t5",
+			llama.ModelInfo{Encoder: true, Decoder: true},
+			true, gguf.PoolingUnspecified,
+			false, false,
+		},
 		{"t5encoder", llama.ModelInfo{Encoder: true}, false, gguf.PoolingUnspecified, false, true},
 		{"reranker", llama.ModelInfo{Decoder: true}, false, gguf.PoolingRank, false, false},
 	} {

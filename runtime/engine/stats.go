@@ -146,7 +146,8 @@ func (a *ages) note(uses uint64, now time.Time) {
 		}
 		list = list[:agesMax/2]
 	}
-	*a = append(list, age{uses, now})
+	list = append(list, age{uses, now})
+	*a = list
 }
 
 // since is how long ago a use was.

@@ -3,6 +3,7 @@ package engine_test
 import (
 	"fmt"
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -97,7 +98,7 @@ func TestWindowRestart(t *testing.T) {
 			prompt := text(n)
 			talk := ask(prompt, n, "first")
 			ask(prompt, 1, "the same prompt")
-			next := append(talk, text(20)...)
+			next := slices.Concat(talk, text(20))
 			ask(next, 21, "the next turn")
 			ask(next, 1, "the next turn again")
 			ask(prompt, 1, "the same prompt again")

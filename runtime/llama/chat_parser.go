@@ -70,7 +70,7 @@ func (p *ChatPrompt) Parse(text string, partial bool) (ChatMessage, error) {
 	if err != nil {
 		return ChatMessage{}, err
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }() // nobody else has it
 	if _, err := c.Add(text); err != nil || partial {
 		return c.Message(), err
 	}
@@ -96,7 +96,7 @@ func (c *ChatParser) Add(text string) (ChatDelta, error) {
 	}
 	c.write(text[:cut])
 	if err := c.parse(true); err != nil {
-		return ChatDelta{}, nil //nolint:nilerr // more text may mend it; Finish reports
+		return ChatDelta{}, nil // more text may mend it; Finish reports
 	}
 	return c.advance(false), nil
 }

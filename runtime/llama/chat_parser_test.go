@@ -95,23 +95,35 @@ func TestChatParser(t *testing.T) {
 		{"plain", "Qwen-Qwen2.5-7B-Instruct", "Grüße 😀!", assistant("Grüße 😀!", "")},
 		{"empty", "Qwen-Qwen2.5-7B-Instruct", "", assistant("", "")},
 		{"call", "Qwen-Qwen2.5-7B-Instruct", hermes("Bern"), assistant("", "", bern)},
-		{"parallel", "Qwen-Qwen2.5-7B-Instruct", hermes("Bern") + "\n" + hermes("Zürich"),
-			assistant("", "", bern, zurich)},
-		{"text before", "Qwen-Qwen2.5-7B-Instruct", "I look.\n" + hermes("Bern"),
-			assistant("I look.\n", "", bern)},
-		{"reasoning", "Qwen-Qwen3-0.6B", "<think>\nHm.\n</think>\n\nGrey.",
-			assistant("Grey.", "Hm.\n")},
-		{"reasoning and call", "Qwen-Qwen3-0.6B", "<think>\nHm.\n</think>\n\n" + hermes("Bern"),
-			assistant("", "Hm.\n", bern)},
-		{"reasoning opened by the prompt", "Qwen-QwQ-32B", "Hm.\n</think>\n\nGrey.",
-			assistant("\n\nGrey.", "\nHm.\n")},
+		{
+			"parallel", "Qwen-Qwen2.5-7B-Instruct", hermes("Bern") + "\n" + hermes("Zürich"),
+			assistant("", "", bern, zurich),
+		},
+		{
+			"text before", "Qwen-Qwen2.5-7B-Instruct", "I look.\n" + hermes("Bern"),
+			assistant("I look.\n", "", bern),
+		},
+		{
+			"reasoning", "Qwen-Qwen3-0.6B", "<think>\nHm.\n</think>\n\nGrey.",
+			assistant("Grey.", "Hm.\n"),
+		},
+		{
+			"reasoning and call", "Qwen-Qwen3-0.6B", "<think>\nHm.\n</think>\n\n" + hermes("Bern"),
+			assistant("", "Hm.\n", bern),
+		},
+		{
+			"reasoning opened by the prompt", "Qwen-QwQ-32B", "Hm.\n</think>\n\nGrey.",
+			assistant("\n\nGrey.", "\nHm.\n"),
+		},
 		{"channels", "openai-gpt-oss-120b", "<|channel|>analysis<|message|>Hm.<|end|>" +
 			"<|start|>assistant<|channel|>final<|message|>Grey.", assistant("Grey.", "Hm.")},
 		{"channel call", "openai-gpt-oss-120b", "<|channel|>commentary to=functions.get_weather " +
 			"<|constrain|>json<|message|>{\"city\": \"Bern\"}", assistant("", "", bern)},
-		{"elements", "Qwen3-Coder", "<tool_call>\n<function=get_weather>\n<parameter=city>\nBern\n" +
-			"</parameter>\n</function>\n</tool_call>",
-			assistant("", "", ToolCall{"id1", "get_weather", `{"city":"Bern"}`})},
+		{
+			"elements", "Qwen3-Coder", "<tool_call>\n<function=get_weather>\n<parameter=city>\nBern\n" +
+				"</parameter>\n</function>\n</tool_call>",
+			assistant("", "", ToolCall{"id1", "get_weather", `{"city":"Bern"}`}),
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -262,8 +262,7 @@ func (r *ChatRequest) encode() (string, error) {
 		w.Messages = append(w.Messages, m.wire())
 	}
 	for _, t := range r.Tools {
-		d := wireDefinition{t.Name, t.Description, t.Parameters}
-		w.Tools = append(w.Tools, wireTool{"function", d})
+		w.Tools = append(w.Tools, wireTool{"function", wireDefinition(t)})
 	}
 	var b strings.Builder
 	enc := json.NewEncoder(&b)

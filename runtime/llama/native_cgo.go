@@ -190,7 +190,7 @@ func modelMeta(h modelHandle, key string) (string, bool) {
 	}
 	buf := (*C.char)(a.alloc(int(n)+1, 1))
 	C.nr_model_meta(h.p, k, buf, C.size_t(n)+1)
-	return C.GoStringN(buf, C.int(n)), true
+	return C.GoStringN(buf, n), true
 }
 
 func tokenize(h modelHandle, text string, dst []Token, addSpecial, parseSpecial bool) int {

@@ -133,8 +133,10 @@ func TestSequencesTogether(t *testing.T) {
 	one := p
 	one.Sequences, one.Tokens = 1, 256
 	all := []*stream{
-		{prompt: text[:30], chunk: 30}, {prompt: text[3:40], chunk: 7, starts: 1},
-		{prompt: text[5:9], chunk: 4, starts: 3}, {prompt: text[10:40], chunk: 11, starts: 4},
+		{prompt: text[:30], chunk: 30},
+		{prompt: text[3:40], chunk: 7, starts: 1},
+		{prompt: text[5:9], chunk: 4, starts: 3},
+		{prompt: text[10:40], chunk: 11, starts: 4},
 	}
 	c := newContext(t, m, p)
 	samplers := make([]*llama.Sampler, len(all))

@@ -24,8 +24,12 @@ func TestPositionTable(t *testing.T) {
 		tokens, sequences int
 		ok                bool
 	}{
-		{0, 1, true}, {rows, 1, true}, {rows + 1, 1, false}, {1 << 20, 1, false},
-		{4 * rows, 4, true}, {4*rows + 4, 4, false},
+		{0, 1, true},
+		{rows, 1, true},
+		{rows + 1, 1, false},
+		{1 << 20, 1, false},
+		{4 * rows, 4, true},
+		{4*rows + 4, 4, false},
 	} {
 		p.Tokens, p.Sequences = tc.tokens, tc.sequences
 		c, err := m.NewContext(p)

@@ -94,8 +94,11 @@ func (s schemas) enum() object {
 
 func (s schemas) simple() object {
 	return []object{
-		{"type": "boolean"}, {"type": "null"}, {"type": "string", "format": "date"},
-		{"type": []string{"boolean", "null"}}, {"$ref": "#/$defs/short"},
+		{"type": "boolean"},
+		{"type": "null"},
+		{"type": "string", "format": "date"},
+		{"type": []string{"boolean", "null"}},
+		{"$ref": "#/$defs/short"},
 	}[s.IntN(5)]
 }
 
