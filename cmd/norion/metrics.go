@@ -56,6 +56,7 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	count("drafted_tokens_total", "Tokens guessed ahead.", "", "", t.Drafted)
 	count("accepted_tokens_total", "Guessed tokens that were right.", "", "", t.Accepted)
 	count("steps_total", "Computations of one batch.", "", "", t.Steps)
+	count("adapter_switches_total", "Times that other adapters came to apply.", "", "", t.Switched)
 	const requests = "Requests at this moment, by state."
 	gauge("requests", requests, "state", "running", int64(now.Running))
 	gauge("requests", requests, "state", "waiting", int64(now.Waiting))

@@ -14,16 +14,19 @@ import (
 
 // stepState is one step in the making. Its slices are used again.
 type stepState struct {
-	parts   []part
-	picks   []llama.Pick
-	prompts []*generation // scratch of fillShared
-	streams int           // sequences that got their next token
-	prefill int           // tokens of prompts
-	before  float64       // tokens that those attend to, summed over them
-	drafted int           // tokens that were guessed
-	spare   int           // outputs left for guesses
-	moved   bool          // something else changed, so that the next look may find more
-	turn    int
+	parts    []part
+	picks    []llama.Pick
+	prompts  []*generation // scratch of fillShared
+	group    *group        // whose step it is
+	members  int           // of it, that run
+	streams  int           // sequences that got their next token
+	prefill  int           // tokens of prompts
+	before   float64       // tokens that those attend to, summed over them
+	drafted  int           // tokens that were guessed
+	spare    int           // outputs left for guesses
+	switched bool          // other adapters came to apply
+	moved    bool          // something else changed, so that the next look may find more
+	turn     int           // counts the steps that were made up
 }
 
 // part is what one request has in a step.
@@ -40,8 +43,7 @@ func (w *worker) advance() bool {
 	s := &w.step
 	w.c.Batch().Reset()
 	s.parts, s.picks, s.streams, s.prefill, s.moved = s.parts[:0], s.picks[:0], 0, 0, false
-	s.before = 0
-	s.drafted = 0
+	s.drafted, s.switched, s.before = 0, false, 0
 	s.spare = min(w.e.drafts, w.c.Info().MicroBatch-len(w.running))
 	w.fill()
 	if len(s.parts) == 0 {
@@ -59,7 +61,7 @@ func (w *worker) advance() bool {
 		return true
 	}
 	took := time.Since(begin)
-	w.pace.note(took, s.streams, s.prefill, s.drafted, s.before)
+	s.group.pace.note(took, s.streams, s.prefill, s.drafted, s.before)
 	w.measure(took)
 	for i := range s.parts {
 		w.computed(&s.parts[i])
@@ -71,47 +73,40 @@ func (w *worker) compute() error {
 	if g := w.solo; g != nil && g.ctx.Err() != nil {
 		return context.Cause(g.ctx)
 	}
+	if err := w.adapt(w.step.group.set); err != nil {
+		return err
+	}
 	if len(w.step.picks) == 0 {
 		return w.c.Decode()
 	}
 	return w.c.Step(w.step.picks)
 }
 
-// fill chooses what the step computes: the next token of every answer, then as much of the prompts
-// as the pace allows. A deterministic request has steps of its own, in turn with the others.
+// fill chooses the group whose turn it is, and what the step computes of it. Where that finds no
+// room, the next one may.
 func (w *worker) fill() {
 	s := &w.step
 	s.turn++
-	var alone *generation
-	others, lone := 0, 0
-	for _, g := range w.running {
-		switch {
-		case g.full():
-		case g.r.KV.Deterministic:
-			lone++
-		default:
-			others++
+	for len(s.parts) == 0 && !s.moved {
+		next := nextGroup(w.running, s.turn)
+		if next == nil {
+			return
+		}
+		next.turn = s.turn
+		s.group, s.members = next, w.members(next)
+		if g := next.alone; g != nil {
+			w.add(g, g.whole(w.cells.cache.Length(g.seq), w.c.Info().MicroBatch))
+		} else {
+			w.fillShared()
 		}
 	}
-	if lone > 0 && (others == 0 || s.turn%(lone+1) != 0) {
-		nth := s.turn % lone
-		for _, g := range w.running {
-			if g.r.KV.Deterministic && !g.full() {
-				if nth == 0 {
-					alone = g
-				}
-				nth--
-			}
-		}
-		w.add(alone, alone.whole(w.cells.cache.Length(alone.seq), w.c.Info().MicroBatch))
-		return
-	}
-	w.fillShared()
 }
 
+// fillShared computes the next token of every answer of the group, then as much of the prompts as
+// the pace allows.
 func (w *worker) fillShared() {
 	s := &w.step
-	takes := func(g *generation) bool { return !g.full() && !g.r.KV.Deterministic }
+	takes := func(g *generation) bool { return g.group == s.group && !g.full() }
 	for i := 0; i < len(w.running); i++ {
 		if g := w.running[i]; takes(g) && len(g.pending) == 1 {
 			s.streams += w.add(g, 1)
@@ -138,7 +133,7 @@ func (w *worker) chunk() int {
 	first := slices.MinFunc(w.step.prompts, func(a, b *generation) int {
 		return cmp.Compare(len(a.pending), len(b.pending))
 	})
-	n := w.pace.chunk(w.cells.cache.Length(first.seq))
+	n := w.step.group.pace.chunk(w.cells.cache.Length(first.seq))
 	if n >= chunkTile && !w.e.shared {
 		n++ // llama.cpp takes one token of each stream first, and then what is left of this one
 	}

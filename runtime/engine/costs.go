@@ -48,11 +48,14 @@ func (w *worker) measure(d time.Duration) {
 			return
 		}
 	}
-	if answers == 0 && tokens >= promptMin {
+	// A step after a switch of adapters takes what llama.cpp needs to plan its graphs, too; and with
+	// adapters, longer than without: that is not the idle cells.
+	if answers == 0 && tokens >= promptMin && !w.step.switched {
 		k.prompt.add(float64(tokens), before, float64(d))
 	}
 	if answers > 0 && w.e.shared {
-		if tokens == 0 && answers <= decodeMax {
+		alike := w.step.group == w.base && !w.step.switched
+		if tokens == 0 && answers <= decodeMax && alike {
 			s, e := books.Stats(), &k.decode[answers-1]
 			e.keep = decodeKeep
 			e.add(1, float64(s.Cells-s.CellsBusy), float64(d))

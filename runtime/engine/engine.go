@@ -10,7 +10,8 @@
 // wants the room and there is memory to park it in.
 //
 // Score and Embed have the context to themselves while they run. Deterministic requests are
-// computed in steps of their own, with boundaries that depend on nothing but their prompt.
+// computed in steps of their own, with boundaries that depend on nothing but their prompt; requests
+// with other adapters have steps of their own, too, and all take turns.
 //
 // Locks: queue.mu, worker.mu, ends.mu and Engine.chatMu are never held together, nor while the
 // model computes.
@@ -36,11 +37,14 @@ type Engine struct {
 	log     *slog.Logger
 	info    infer.Info
 	model   *llama.Model
-	loras   []*llama.Lora
-	bounded int // most tokens of prompt and answer together
-	bytes   int // most bytes of text that may be that many tokens
-	outputs int // most outputs of one step
-	drafts  int // outputs that a step has for guesses; 0 where none can be verified
+	loras   []*llama.Lora // all that are open
+	always  []adapter     // of Options.Loras
+	named   map[string]adapter
+	base    *adapterSet // of requests that name no adapters
+	bounded int         // most tokens of prompt and answer together
+	bytes   int         // most bytes of text that may be that many tokens
+	outputs int         // most outputs of one step
+	drafts  int         // outputs that a step has for guesses; 0 where none can be verified
 	// speculate is the mode of requests that name none.
 	speculate infer.Speculation
 	pooling   gguf.Pooling

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -56,6 +57,17 @@ func (e *Engine) After(t testing.TB) (held int) {
 // Steps begins requests of one answer token in order, and returns how many steps each takes to it.
 func (e *Engine) Steps(t testing.TB, requests ...infer.Request) []int {
 	steps := make([]int, len(requests))
+	for n, step := range e.Turns(t, requests...) {
+		for _, i := range step {
+			steps[i] = n + 1
+		}
+	}
+	return steps
+}
+
+// Turns begins requests in order and runs them to their ends, unread. It returns which of them each
+// step computed.
+func (e *Engine) Turns(t testing.TB, requests ...infer.Request) (turns [][]int) {
 	err := e.call(t.Context(), "test", time.Time{}, 0, nil,
 		func(ctx context.Context, w *worker, _ kv.Admission) error {
 			all := make([]*generation, len(requests))
@@ -67,17 +79,30 @@ func (e *Engine) Steps(t testing.TB, requests ...infer.Request) []int {
 				require.True(t, g.begin(w))
 				all[i] = g
 			}
-			for n := 1; len(w.running) > 0; n++ {
+			for len(w.running) > 0 {
 				require.True(t, w.advance())
-				for i, g := range all {
-					if steps[i] == 0 && g.usage.CompletionTokens > 0 {
-						steps[i] = n
-						require.NoError(t, g.err)
-					}
+				var step []int
+				for _, p := range w.step.parts {
+					step = append(step, slices.Index(all, p.g))
 				}
+				turns = append(turns, step)
+			}
+			for _, g := range all {
+				require.NoError(t, g.err)
 			}
 			return nil
 		})
 	require.NoError(t, err)
-	return steps
+	return turns
+}
+
+// DecodePace is what the engine believes that a step of answers takes, in seconds.
+func (e *Engine) DecodePace(t testing.TB) (seconds float64) {
+	err := e.call(t.Context(), "test", time.Time{}, 0, nil,
+		func(_ context.Context, w *worker, _ kv.Admission) error {
+			seconds = w.base.pace.decode
+			return nil
+		})
+	require.NoError(t, err)
+	return seconds
 }

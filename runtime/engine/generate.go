@@ -32,6 +32,7 @@ type generation struct {
 	limit   int // answer tokens
 	policy  kv.Policy
 	public  int // tokens of the prompt that are no secret
+	set     *adapterSet
 	sampler *llama.Sampler
 	parser  *llama.ChatParser // nil: the text is the content
 	shown   map[llama.Token]bool
@@ -57,6 +58,7 @@ type generation struct {
 	// The owner's.
 	unwatch func() bool // lets the end of ctx no longer interrupt
 	seq     kv.Seq      // NoSeq while it waits or is parked
+	group   *group      // while it has a sequence
 	pending []kv.Token  // to be computed next: of the prompt, or the token that was chosen last
 	next    [1]kv.Token // holds pending while the answer streams
 	blob    kv.BlobID   // of a parked one
@@ -162,13 +164,16 @@ func (g *generation) prepare(ctx context.Context) error {
 	if err := g.readPrompt(&p, &stops); err != nil {
 		return err
 	}
+	var err error
+	if g.set, err = e.readAdapters(r.Adapters); err != nil {
+		return err
+	}
 	if err := g.readPolicy(); err != nil {
 		return err
 	}
 	if err := g.fit(); err != nil {
 		return err
 	}
-	var err error
 	if g.sampler, err = e.model.NewSampler(p); err != nil {
 		return fail("generate", err)
 	}

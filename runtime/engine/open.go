@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/norion/norion/kv"
@@ -73,7 +74,8 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	e.outputs = min(outputsMax, c.Info().Batch)
 	e.life, e.end = context.WithCancelCause(context.WithoutCancel(ctx))
 	e.describe(&o, file, c, plan.notes)
-	w := &worker{e: e, c: c, pace: pace{stall: cmp.Or(o.Stall, stallDefault)}}
+	w := &worker{e: e, c: c, applied: e.base}
+	w.base = &group{set: e.base, pace: pace{stall: cmp.Or(o.Stall, stallDefault)}}
 	if err := w.open(&o, plan); err != nil {
 		return nil, fail(op, errors.Join(err, e.free(c)))
 	}
@@ -185,22 +187,8 @@ func (e *Engine) prepareContext(o *Options, plan loadPlan) (*llama.Context, erro
 	if err != nil {
 		return nil, err
 	}
-	var scales []float32
-	for _, l := range o.Loras {
-		lora, err := e.model.LoadLora(l.Path)
-		if err != nil {
-			return c, err
-		}
-		e.loras = append(e.loras, lora)
-		if l.Scale == 0 {
-			l.Scale = 1
-		}
-		scales = append(scales, l.Scale)
-	}
-	if len(e.loras) > 0 {
-		if err := c.SetLoras(e.loras, scales); err != nil {
-			return c, err
-		}
+	if err := e.loadAdapters(o, c); err != nil {
+		return c, err
 	}
 	if o.Template == "" && !plan.template {
 		return c, nil // such a model simply cannot chat
@@ -237,12 +225,10 @@ func (e *Engine) describe(o *Options, file *gguf.File, c *llama.Context, notes [
 		TrainedTokens: m.TrainedTokens, Sequences: ctx.Sequences, Threads: ctx.Threads,
 		Abilities: abilities(m, ctx, e.pooling), Notes: notes,
 	}
-	e.key = kv.Key{Model: o.Digest, Adapters: fmt.Sprint(o.Loras)}
+	e.info.Adapters = slices.Sorted(maps.Keys(o.Adapters))
+	e.key = kv.Key{Model: o.Digest, Adapters: e.base.key}
 	if o.Digest == "" {
 		e.key.Model = versions(file.Paths()...)
-	}
-	for _, l := range o.Loras {
-		e.key.Adapters += versions(l.Path)
 	}
 	if e.info.Model == "" {
 		e.info.Model = strings.TrimSuffix(filepath.Base(o.Paths[0]), ".gguf")

@@ -18,6 +18,9 @@ type Options struct {
 	Digest   string   // "sha256:..." where the caller knows it
 	Template string   // Jinja chat template in place of the model's own; "" keeps that
 	Loras    []Lora   // applied to every request
+	// Adapters are loaded, too, but apply only to the requests that name them (infer.Request), on top
+	// of Loras. A step computes requests of one set of adapters; sets take turns.
+	Adapters map[string]Lora
 
 	ContextTokens int    // prompt and answer of one request; 0 means 4096, or as trained if less
 	Batch         int    // most tokens of one step; 0 means 2048
@@ -77,7 +80,7 @@ type Options struct {
 // Lora is an adapter file and how strongly it applies.
 type Lora struct {
 	Path  string
-	Scale float32 // 0 means 1
+	Scale float32 // 0 means 1; of Options.Adapters, where a request names none
 }
 
 // Bounds and defaults of Options.
@@ -104,7 +107,7 @@ func (o *Options) Validate() error {
 		{"batch threads", o.ThreadsBatch, llama.ThreadsMax},
 		{"GPU layers", o.GPULayers, 1 << 20},
 		{"queue", o.QueueMax, QueueMax},
-		{"adapters", len(o.Loras), LorasMax},
+		{"adapters", len(o.Loras) + len(o.Adapters), LorasMax},
 		{"sequences", o.Sequences, llama.SequencesMax},
 		{"cells", o.Cells, llama.ContextTokensMax},
 	} {
@@ -141,6 +144,9 @@ func (o *Options) Validate() error {
 			Op: "options", Kind: infer.KindInvalid, Field: "load mode", Hint: "use auto",
 			Err: fmt.Errorf("unknown mode %d", o.Load),
 		}
+	}
+	if err := o.validateAdapters(); err != nil {
+		return err
 	}
 	if len(o.Paths) == 0 {
 		return &infer.Error{

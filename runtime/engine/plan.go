@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 
@@ -46,7 +47,7 @@ func (o *Options) check(file *gguf.File) (loadPlan, error) {
 				len(file.Paths()), len(o.Paths)),
 		}
 	}
-	for _, l := range o.Loras {
+	for _, l := range slices.AppendSeq(slices.Clone(o.Loras), maps.Values(o.Adapters)) {
 		if err := checkLora(l.Path); err != nil {
 			return loadPlan{}, err
 		}

@@ -28,6 +28,7 @@ func booked(tokens []llama.Token) []kv.Token {
 // key says with whom the request shares prefixes.
 func (g *generation) key() kv.Key {
 	k := g.e.key
+	k.Adapters = g.set.key
 	k.Scope, k.Salt, k.PublicTokens = g.r.KV.Scope, g.r.KV.Salt, g.public
 	if g.r.KV.Deterministic {
 		k.Adapters += " deterministic"

@@ -115,7 +115,7 @@ func (w *worker) guess(g *generation) []llama.Token {
 	}
 	n := min(draftMax, w.step.spare, w.c.Batch().Room()-1, g.limit-g.usage.CompletionTokens-1)
 	if s.adaptive {
-		n = min(n, s.account.length(w.pace.draftCost(len(w.running))))
+		n = min(n, s.account.length(g.group.pace.draftCost(w.step.members)))
 	}
 	if g.policy.Evict != nil {
 		i := w.cells.cache.Sequence(g.seq)
@@ -168,7 +168,7 @@ func (w *worker) settleDraft(p *part, taken int) error {
 		s.taken[i] = w.step.picks[p.pick+i].Token
 	}
 	if s.adaptive {
-		s.account.settle(p.drafts, accepted, w.pace.draftCost(len(w.running)))
+		s.account.settle(p.drafts, accepted, g.group.pace.draftCost(w.step.members))
 	}
 	if err := s.drafter.Feed(s.taken[:taken]); err != nil {
 		return err

@@ -24,7 +24,8 @@ type worker struct {
 	tasks   []*task       // scratch of admitNext
 	looks   uint64        // at the queue
 	step    stepState
-	pace    pace
+	base    *group      // of requests that name no adapters
+	applied *adapterSet // that the context has
 	idle    idlers
 	visits  int          // that run now: 0 or 1
 	totals  infer.Totals // without Requests
@@ -240,7 +241,7 @@ func (w *worker) vacate(g *generation, held int) (kv.BlobID, []kv.Op, bool) {
 
 // start gives a request its sequence, with what the admission found of tokens.
 func (w *worker) start(g *generation, a kv.Admission, tokens []kv.Token) {
-	g.seq = a.Seq
+	g.seq, g.group = a.Seq, w.group(g)
 	w.running = append(w.running, g)
 	if err := w.cells.run(a.Ops); err != nil {
 		w.e.log.Warn("a prefix is computed again", "error", err)
@@ -380,6 +381,9 @@ func (v *visit) begin(w *worker) bool {
 
 func (w *worker) visit(v *visit, a kv.Admission) error {
 	w.c.Batch().Reset()
+	if err := w.adapt(w.base.set); err != nil {
+		return err
+	}
 	if v.need == nil {
 		return v.run(v.ctx, w, a)
 	}

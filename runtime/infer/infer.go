@@ -67,7 +67,8 @@ type Info struct {
 	Sequences     int       `json:"sequences"`      // requests that can run at once
 	Threads       int       `json:"threads"`        // threads of a decode step
 	Abilities     Abilities `json:"abilities"`
-	Notes         []string  `json:"notes,omitempty"` // degraded paths, each named in one line
+	Adapters      []string  `json:"adapters,omitempty"` // that requests can name, sorted
+	Notes         []string  `json:"notes,omitempty"`    // degraded paths, each named in one line
 }
 
 // Abilities says what a backend can do with its model, so that a caller can refuse early.

@@ -89,12 +89,21 @@ type Request struct {
 	SpecialText bool // show control tokens in the answer's text
 
 	Speculate Speculation // "" leaves it to the engine
+	// Adapters apply to this request, in any order and at most AdaptersMax, on top of those that the
+	// backend applies to all. Prefixes are shared only between requests with the same ones.
+	Adapters []Adapter
 
 	KV       KVPolicy
 	Priority int // higher first; 0 is normal
 	// Deadline ends the request; zero means none. Of one tenant's requests that wait with equal
 	// priority, the earliest is first.
 	Deadline time.Time
+}
+
+// Adapter is one of those in Info.Adapters, and how strongly it applies.
+type Adapter struct {
+	Name  string  `json:"name"`
+	Scale float32 `json:"scale,omitempty"` // 0 means the backend's default for it, which is mostly 1
 }
 
 // Constraint restricts the answer. At most one field is set.

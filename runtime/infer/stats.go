@@ -34,6 +34,7 @@ type Totals struct {
 	Drafted  int64            `json:"drafted"`  // tokens guessed ahead
 	Accepted int64            `json:"accepted"` // of them, those that were right
 	Steps    int64            `json:"steps"`    // computations of one batch
+	Switched int64            `json:"switched"` // times that other adapters came to apply
 }
 
 // Gauges are figures of one moment.

@@ -21,6 +21,8 @@ const (
 	DRYBreakersMax     = 64
 	PriorityMax        = 1000
 	TokensMax          = 1 << 24 // tokens in a prompt, and in an answer
+	AdaptersMax        = 16      // of a request
+	AdapterScaleMax    = 100     // and its negative
 	ScopeBytesMax      = 256     // of a scope, and of a salt
 	historyTokensMax   = 1 << 20
 )
@@ -55,6 +57,9 @@ func (r *Request) Validate() error {
 	case "", SpeculateOff, SpeculateOn, SpeculateAdaptive:
 	default:
 		return invalid("speculate", "use off, on or adaptive", "unknown %.40q", r.Speculate)
+	}
+	if err := validateAdapters(r.Adapters); err != nil {
+		return err
 	}
 	if err := r.Constraint.validate(); err != nil {
 		return err
@@ -141,6 +146,27 @@ func (r *Request) validateInput() error {
 			Op: "validate", Kind: KindTooLong, Field: "prompt",
 			Hint: "send less text", Err: fmt.Errorf("%d bytes, at most %d", size, PromptBytesMax),
 		}
+	}
+	return nil
+}
+
+// validateAdapters leaves to the backend which names there are.
+func validateAdapters(adapters []Adapter) error {
+	if len(adapters) > AdaptersMax {
+		return invalid("adapters", "name fewer", "%d of them, at most %d", len(adapters), AdaptersMax)
+	}
+	named := map[string]bool{}
+	for _, a := range adapters {
+		switch scale := float64(a.Scale); {
+		case a.Name == "":
+			return invalid("adapters", "name each", "a name is empty")
+		case named[a.Name]:
+			return invalid("adapters", "name each once", "%.40q comes twice", a.Name)
+		case !(math.Abs(scale) <= AdapterScaleMax): // written so that NaN fails
+			return invalid("adapters", "use 0 for the default", "scale %v of %.40q is outside -%d..%d",
+				a.Scale, a.Name, AdapterScaleMax, AdapterScaleMax)
+		}
+		named[a.Name] = true
 	}
 	return nil
 }

@@ -93,6 +93,31 @@ func TestBounds(t *testing.T) {
 	}
 }
 
+// TestAdapters: a name comes once and is not empty, and a scale is a number within bounds.
+func TestAdapters(t *testing.T) {
+	t.Parallel()
+	most := []infer.Adapter{
+		{Name: "x", Scale: infer.AdapterScaleMax}, {Name: "y", Scale: -infer.AdapterScaleMax},
+	}
+	for i := range infer.AdaptersMax - len(most) {
+		most = append(most, infer.Adapter{Name: fmt.Sprint(i)})
+	}
+	require.NoError(t, (&infer.Request{Prompt: "x", Adapters: most}).Validate())
+	for _, bad := range [][]infer.Adapter{
+		{{}}, {{Name: "a"}, {Name: "b"}, {Name: "a", Scale: 2}},
+		{{Name: "a", Scale: float32(math.NaN())}}, {{Name: "a", Scale: float32(math.Inf(-1))}},
+		{{Name: "a", Scale: infer.AdapterScaleMax + 1}}, {{Name: "a", Scale: -infer.AdapterScaleMax - 1}},
+		append(most, infer.Adapter{Name: "z"}),
+	} {
+		r := infer.Request{Prompt: "x", Adapters: bad}
+		e, ok := errors.AsType[*infer.Error](r.Validate())
+		require.True(t, ok, "%v", bad)
+		require.Equal(t, infer.KindInvalid, e.Kind)
+		require.Equal(t, "adapters", e.Field)
+		require.NotEmpty(t, e.Hint)
+	}
+}
+
 // TestE3SamplingNumbers puts every impossible number into every floating-point field.
 func TestE3SamplingNumbers(t *testing.T) {
 	t.Parallel()
