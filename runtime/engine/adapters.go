@@ -84,8 +84,8 @@ func (e *Engine) loadAdapters(o *Options, c *llama.Context) error {
 	return c.SetLoras(e.base.loras, e.base.scales)
 }
 
-// readAdapters finds the set of a request, which infer has validated. It has the order of the names,
-// so that it has one key.
+// readAdapters finds the set of a request, which infer has validated. It has the order of the
+// names, so that it has one key.
 func (e *Engine) readAdapters(asked []infer.Adapter) (*adapterSet, error) {
 	if len(asked) == 0 {
 		return e.base, nil
