@@ -34,8 +34,10 @@ func writeLora(t testing.TB, path, tensor string, value float32) {
 	}
 	f := gguftest.File{
 		KVs: []gguftest.KV{
-			{Key: "general.architecture", Value: "llama"}, {Key: "general.type", Value: "adapter"},
-			{Key: "adapter.type", Value: "lora"}, {Key: "adapter.lora.alpha", Value: float32(1)},
+			{Key: "general.architecture", Value: "llama"},
+			{Key: "general.type", Value: "adapter"},
+			{Key: "adapter.type", Value: "lora"},
+			{Key: "adapter.lora.alpha", Value: float32(1)},
 		},
 		Tensors: []gguftest.Tensor{line(tensor+".lora_a", 32, 1), line(tensor+".lora_b", 1, 32)},
 	}
@@ -58,7 +60,10 @@ func loras(t testing.TB) map[string]engine.Lora {
 // adapterSets differ in names or scales.
 func adapterSets() [][]infer.Adapter {
 	return [][]infer.Adapter{
-		nil, {{Name: "query"}}, {{Name: "output"}}, {{Name: "query", Scale: -2}},
+		nil,
+		{{Name: "query"}},
+		{{Name: "output"}},
+		{{Name: "query", Scale: -2}},
 		{{Name: "output"}, {Name: "query", Scale: 0.5}},
 	}
 }

@@ -104,9 +104,12 @@ func TestAdapters(t *testing.T) {
 	}
 	require.NoError(t, (&infer.Request{Prompt: "x", Adapters: most}).Validate())
 	for _, bad := range [][]infer.Adapter{
-		{{}}, {{Name: "a"}, {Name: "b"}, {Name: "a", Scale: 2}},
-		{{Name: "a", Scale: float32(math.NaN())}}, {{Name: "a", Scale: float32(math.Inf(-1))}},
-		{{Name: "a", Scale: infer.AdapterScaleMax + 1}}, {{Name: "a", Scale: -infer.AdapterScaleMax - 1}},
+		{{}},
+		{{Name: "a"}, {Name: "b"}, {Name: "a", Scale: 2}},
+		{{Name: "a", Scale: float32(math.NaN())}},
+		{{Name: "a", Scale: float32(math.Inf(-1))}},
+		{{Name: "a", Scale: infer.AdapterScaleMax + 1}},
+		{{Name: "a", Scale: -infer.AdapterScaleMax - 1}},
 		append(most, infer.Adapter{Name: "z"}),
 	} {
 		r := infer.Request{Prompt: "x", Adapters: bad}
