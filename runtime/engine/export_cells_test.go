@@ -106,3 +106,14 @@ func (e *Engine) DecodePace(t testing.TB) (seconds float64) {
 	require.NoError(t, err)
 	return seconds
 }
+
+// PosMin is the first position that the context holds of sequence 0, -1 for none.
+func (e *Engine) PosMin(t testing.TB) (first int) {
+	err := e.call(t.Context(), "test", time.Time{}, 0, nil,
+		func(_ context.Context, w *worker, _ kv.Admission) error {
+			first = int(w.c.PosMin(0))
+			return nil
+		})
+	require.NoError(t, err)
+	return first
+}
