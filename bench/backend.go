@@ -69,12 +69,19 @@ func (b *backend) Tokenize(ctx context.Context, text string) ([]infer.TokenID, e
 func (b *backend) Ask(ctx context.Context, q question, came func(int)) (r reply, err error) {
 	for chunk, err := range b.b.Generate(ctx, infer.Request{
 		Tokens: q.Tokens, MaxTokens: q.Answer, IgnoreEOS: true, SpecialText: true, Logprobs: q.Keep,
-		KV: q.policy(),
+		KV: q.policy(), Speculate: q.Speculate,
+		Sampling: infer.Sampling{Temperature: q.Temperature, Seed: q.Seed},
 	}) {
 		if err != nil {
 			return r, err
 		}
 		came(chunk.Tokens)
+		if q.Text {
+			r.Text += chunk.Text
+			for range chunk.Tokens {
+				r.Ends = append(r.Ends, len(r.Text))
+			}
+		}
 		for _, l := range chunk.Logprobs {
 			r.Answer = append(r.Answer, l.Token.ID)
 		}
@@ -87,6 +94,7 @@ func (b *backend) Ask(ctx context.Context, q question, came func(int)) (r reply,
 				}
 			}
 			r.Cached, r.Computed = &u.Cached, u.Computed
+			r.Drafted, r.Accepted = u.Drafted, u.Accepted
 		}
 	}
 	return r, nil

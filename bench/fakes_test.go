@@ -61,6 +61,7 @@ type fakeBackend struct {
 	cache  *fakeCache
 	path   string
 	short  bool // answers lack a token
+	parts  int  // with speculation the token of this index is another; 0 for none
 	broken error
 	ended  func() // called by Close
 }
@@ -91,8 +92,15 @@ func (b *fakeBackend) Generate(ctx context.Context, r infer.Request) iter.Seq2[i
 		if b.short {
 			answer = answer[1:]
 		}
-		for _, id := range answer {
+		drafted, accepted := 0, 0
+		if r.Speculate == infer.SpeculateAdaptive || r.Speculate == infer.SpeculateOn {
+			drafted, accepted = len(answer)-1, len(answer)-2
+		}
+		for i, id := range answer {
 			chunk := infer.Chunk{Text: "x", Tokens: 1}
+			if drafted > 0 && b.parts > 0 && i == b.parts {
+				chunk.Text = "y"
+			}
 			if r.Logprobs {
 				chunk.Logprobs = []infer.Logprob{{Token: infer.Token{ID: id}}}
 			}
@@ -108,6 +116,7 @@ func (b *fakeBackend) Generate(ctx context.Context, r infer.Request) iter.Seq2[i
 			PromptTokens: len(r.Tokens), CompletionTokens: len(answer),
 			Computed: len(r.Tokens) - cached,
 			Cached:   infer.Cached{Live: cached},
+			Drafted:  drafted, Accepted: accepted,
 		}}}, nil)
 	}
 }
@@ -147,6 +156,7 @@ type fakeServer struct {
 	dir    string // of slots, or ""
 	commit string
 	twist  string // what is wrong with it
+	drafts bool   // it speculates
 	bodies []map[string]any
 }
 
@@ -220,9 +230,13 @@ func (s *fakeServer) complete(w http.ResponseWriter, body map[string]any) {
 			return
 		}
 	}
+	drafts := ""
+	if s.drafts {
+		drafts = `,"draft_n":9,"draft_n_accepted":4`
+	}
 	fmt.Fprintf(w, "data: {\"content\":\"\",\"tokens\":[],\"stop\":true,\"id_slot\":0,"+
-		"\"tokens_evaluated\":%d,\"timings\":{\"cache_n\":%d,\"prompt_n\":%d,\"predicted_n\":%d}}\n\n",
-		len(prompt), cached, len(prompt)-cached, len(answer))
+		"\"tokens_evaluated\":%d,\"timings\":{\"cache_n\":%d,\"prompt_n\":%d,\"predicted_n\":%d%s}}\n\n",
+		len(prompt), cached, len(prompt)-cached, len(answer), drafts)
 }
 
 // serve is the program llama-server: it serves until it is interrupted.
@@ -239,7 +253,9 @@ func serve(args []string, commit string) int {
 	if err != nil {
 		return 1
 	}
-	s := &fakeServer{dir: value("--slot-save-path"), commit: commit}
+	s := &fakeServer{
+		dir: value("--slot-save-path"), commit: commit, drafts: value("--spec-type") != "",
+	}
 	if value("-c") == "" { // as it comes
 		s.twist = "forgets"
 	}

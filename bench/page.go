@@ -101,7 +101,7 @@ func (r *Report) subjects() []string {
 }
 
 // allSides is the order in which sides are drawn.
-var allSides = [...]Side{SideNorion, SidePeer, SidePeerDefault}
+var allSides = [...]Side{SideNorion, SideOff, SideOn, SidePeer, SidePeerDefault}
 
 // panels draws the measures that a subject has.
 func (r *Report) panels(subject string) []panel {

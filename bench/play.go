@@ -33,9 +33,14 @@ type question struct {
 	Tokens []infer.TokenID
 	Answer int
 	Keep   bool // the tokens of the answer are wanted
+	Text   bool // its text is wanted, where the runtime gives it
 	Chunks int  // tokens of a run that may be reused at another place; 0 allows none
 	// Endless lets the answer outgrow the context: what of it is kept. nil refuses.
 	Endless *Sinks
+	// Temperature above 0 samples, with Seed, from all tokens.
+	Temperature float32
+	Seed        uint32
+	Speculate   infer.Speculation // "" leaves it to the runtime
 }
 
 // reply is what a runtime says about a request.
@@ -43,6 +48,11 @@ type reply struct {
 	Computed int             // prompt tokens
 	Cached   *infer.Cached   // the others, where the runtime says where they lay
 	Answer   []infer.TokenID // when it was to be kept
+	Drafted  int             // tokens guessed ahead
+	Accepted int             // of them, those that were right
+	// Text is the answer, when it was wanted; after token i it has Ends[i] bytes.
+	Text string
+	Ends []int
 }
 
 // words are what seeded text is made of.
@@ -126,6 +136,15 @@ func play(ctx context.Context, rt runtimeUnderTest, p Pattern) (Run, error) {
 	return run, nil
 }
 
+// packed writes tokens as bytes, for a digest.
+func packed(ids []infer.TokenID) []byte {
+	var out []byte
+	for _, id := range ids {
+		out = append(out, byte(id), byte(id>>8), byte(id>>16))
+	}
+	return out
+}
+
 func digestOf(b []byte) string {
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:])
@@ -162,9 +181,7 @@ func (pl *player) prompt(ctx context.Context, a Ask) ([]infer.TokenID, error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, id := range ids {
-			pl.work = append(pl.work, byte(id), byte(id>>8), byte(id>>16))
-		}
+		pl.work = append(pl.work, packed(ids)...)
 		out = append(out, ids...)
 	}
 	return out, nil
@@ -245,6 +262,7 @@ func ask(ctx context.Context, rt runtimeUnderTest, zero time.Time, name string, 
 	r, err := rt.Ask(ctx, q, w.tokens)
 	s := w.end()
 	s.Prompt, s.Computed, s.Cached = len(q.Tokens), r.Computed, r.Cached
+	s.Drafted, s.Accepted = r.Drafted, r.Accepted
 	if err == nil && (s.Answer != q.Answer || q.Keep && len(r.Answer) != q.Answer ||
 		r.Computed < 1 || r.Computed > len(q.Tokens)) {
 		err = &Error{Op: "measure", Kind: ErrOutput, Field: name, Err: fmt.Errorf(

@@ -46,6 +46,9 @@ const (
 	SideNorion      Side = "norion"
 	SidePeer        Side = "peer"          // with its best documented flags
 	SidePeerDefault Side = "peer-defaults" // as it comes
+	// Sides that are norion too, against which norion is held: with speculation otherwise.
+	SideOff Side = "speculation-off"
+	SideOn  Side = "speculation-on"
 )
 
 // Run is one measured process.
@@ -242,8 +245,12 @@ func (r *Report) WriteText(w io.Writer, pairs []Pair) error {
 			continue
 		}
 		what := p.Subject
-		if p.b == SidePeerDefault {
+		switch p.b {
+		case SidePeer:
+		case SidePeerDefault:
 			what += " (peer's defaults)"
+		default:
+			what += " (" + string(p.b) + ")"
 		}
 		fmt.Fprintf(t, "%s\t%s, %s\t%.1f\t%.1f\t%s\t%s\t%s\t%d\n", what, p.Measure.Name,
 			p.Measure.Unit, p.A.Median, p.B.Median, p.Ratio, p.SelfA, p.SelfB, p.Ratio.N)

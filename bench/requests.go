@@ -67,7 +67,7 @@ func (r *Report) sides() []sideSummary {
 			Live:     cached(func(s Sample) int { return s.Cached.Live }),
 			RAM:      cached(func(s Sample) int { return s.Cached.RAM }),
 			Disk:     cached(func(s Sample) int { return s.Cached.Disk }),
-			Told:     k.side == SideNorion,
+			Told:     k.side != SidePeer && k.side != SidePeerDefault,
 			Rate:     of(MeasureRate.Of).Median,
 			First50:  of(MeasureFirst50.Of), First95: of(MeasureFirst95.Of),
 			Gap50: of(MeasureGap50.Of), Gap99: of(MeasureGap99.Of),

@@ -14,6 +14,8 @@ type Sample struct {
 	Prompt   int    `json:"prompt_tokens"` // of which Computed were computed
 	Computed int    `json:"computed_tokens"`
 	Answer   int    `json:"answer_tokens"`
+	Drafted  int    `json:"drafted_tokens,omitempty"`  // guessed ahead
+	Accepted int    `json:"accepted_tokens,omitempty"` // of them, those that were right
 	// Cached says where the others lay. A peer does not say: there it is nil.
 	Cached  *infer.Cached `json:"cached,omitempty"`
 	StartNs int64         `json:"start_ns"` // since the start of the run

@@ -129,6 +129,8 @@ type serverEvent struct {
 		Cached   int `json:"cache_n"`
 		Computed int `json:"prompt_n"`
 		Answer   int `json:"predicted_n"`
+		Drafted  int `json:"draft_n"`
+		Accepted int `json:"draft_n_accepted"`
 	} `json:"timings"`
 	Error json.RawMessage `json:"error"`
 }
@@ -175,6 +177,10 @@ func (c *serverClient) Ask(ctx context.Context, q question, came func(int)) (r r
 	for k, v := range c.extra {
 		body[k] = v
 	}
+	if q.Temperature > 0 {
+		body["temperature"], body["seed"] = q.Temperature, q.Seed
+		body["samplers"] = []string{"temperature"}
+	}
 	resp, err := c.post(ctx, path, body)
 	if err != nil {
 		return r, err
@@ -198,6 +204,7 @@ func (c *serverClient) Ask(ctx context.Context, q question, came func(int)) (r r
 				e.Timings)
 		}
 		r.Computed = e.Timings.Computed
+		r.Drafted, r.Accepted = e.Timings.Drafted, e.Timings.Accepted
 		// Tokens whose text is not whole characters yet are not streamed.
 		if missing := e.Timings.Answer - answered; missing > 0 && !q.Keep {
 			came(missing)

@@ -39,7 +39,8 @@ norion, and what counts is the ratio of each round; see docs/bench.md.`,
 		DisableFlagParsing: true, // llama-bench's flags have several letters behind one dash
 	}
 	f.register(cmd)
-	cmd.AddCommand(a.newBenchReuse(), a.newBenchConcurrency(), a.newBenchSinks())
+	cmd.AddCommand(a.newBenchReuse(), a.newBenchConcurrency(), a.newBenchSinks(),
+		a.newBenchSpeculate())
 	cmd.RunE = a.ran(func(cmd *cobra.Command, args []string) error {
 		cmd.InheritedFlags() // brings the root's flags in
 		if err := cmd.Flags().Parse(bench.LongArgs(args)); err != nil {

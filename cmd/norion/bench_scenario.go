@@ -29,7 +29,7 @@ type scenarioFlags struct {
 func (f *scenarioFlags) register(fs *pflag.FlagSet) {
 	fs.StringVarP(&f.model, "model", "m", "", "model name or path of a .gguf file")
 	fs.IntVarP(&f.threads, "threads", "t", 0, "threads (default: physical cores)")
-	fs.IntVar(&f.rounds, "rounds", 0, "rounds (default: 1; with --peer 5, --quick: 3)")
+	fs.IntVar(&f.rounds, "rounds", 0, "rounds (default: 1; in turns 5, --quick: 3)")
 	fs.BoolVar(&f.peer, "peer", false, "run llama-server of the same build in turns")
 	fs.StringVar(&f.peerFlags, "peer-flags", "",
 		"`FLAGS` of llama-server in place of those that were found best")
@@ -148,6 +148,28 @@ first token, and time between tokens. Then a long prompt comes while three strea
 		func(*scenarioFlags) measured {
 			return func(ctx context.Context, s bench.Scenario) (bench.Report, []bench.Pair, error) {
 				return s.Concurrency(ctx, load, patterns)
+			}
+		})
+}
+
+func (a *app) newBenchSpeculate() *cobra.Command {
+	var drafts bench.Drafts
+	var patterns []string
+	return a.newBenchScenario("speculate -m MODEL",
+		"Measure n-gram speculation against none",
+		`Answers that repeat what stood before (a quotation, JSON records, edited code) and a sampled
+one that does not are decoded in turns: without speculation, adaptively, and whenever there is a
+guess. Tokens per second are those after the first token.`,
+		`  norion bench speculate -m smollm2:135m --quick
+  norion bench speculate -m smollm2:135m --pattern quote,free --peer --json > report.json`,
+		func(fs *pflag.FlagSet) {
+			fs.StringSliceVar(&patterns, "pattern", nil, "only these: quote, json, edit, free")
+			fs.IntVar(&drafts.Lines, "lines", 0, "lines that a prompt shows (16; --quick: 8)")
+			fs.IntVar(&drafts.Gen, "gen", 0, "tokens of an answer (256; --quick: 64)")
+		},
+		func(*scenarioFlags) measured {
+			return func(ctx context.Context, s bench.Scenario) (bench.Report, []bench.Pair, error) {
+				return s.Speculate(ctx, drafts, patterns)
 			}
 		})
 }
