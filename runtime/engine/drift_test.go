@@ -49,10 +49,10 @@ const (
 // rounded to 8 bits, which turns one flipped bit into a difference of the logits of 0.1 on average.
 // An answer that is alone differs from the cold prompt by as much as one in company.
 //
-// The differences have no direction: measured on a processor with AMX over 2048 positions of Gemma,
-// the mean difference of the log-probabilities of the text was 0.0003 with a standard error of
-// 0.0026 in a shared buffer and 0.0008 with 0.0024 in streams, so the perplexity is within noise of
-// the cold run's. The text is too short to tell 0.5 % from nothing.
+// A direction of the differences could not be told: in one run on a processor with AMX, over 2048
+// positions of Gemma, the mean difference of the log-probabilities of the text was 0.0003 with a
+// standard error of 0.0026 in a shared buffer and 0.0008 with 0.0024 in streams. The text is too
+// short to tell a perplexity that is 0.5 % higher from one that is equal.
 func TestR7Drift(t *testing.T) {
 	for _, name := range []string{"smollm2:135m", "gemma3:270m"} {
 		t.Run(name, func(t *testing.T) {

@@ -18,7 +18,7 @@ import (
 // deterministic is a request whose answer must be the same each time.
 func deterministic(tokens []infer.TokenID, n int) infer.Request {
 	return infer.Request{
-		Tokens: tokens, MaxTokens: n, IgnoreEOS: true, Logprobs: true, TopLogprobs: 2,
+		Tokens: tokens, MaxTokens: n, IgnoreEOS: true, Logprobs: true, TopLogprobs: rivals,
 		KV: infer.KVPolicy{Deterministic: true},
 	}
 }

@@ -25,7 +25,6 @@ func TestR7ParkedWindow(t *testing.T) {
 				require.NoError(t, err)
 				t.Cleanup(func() { require.NoError(t, e.Close()) })
 				r := deterministic(someTokens(uint64(n), n), 16)
-				r.TopLogprobs = rivals
 				want, _, _ := steps(t, e, r)
 				var got []infer.Logprob
 				parked := 0

@@ -66,7 +66,7 @@ func (e *Engine) score(ctx context.Context, r *infer.ScoreRequest) (infer.Scores
 	// The logits before token from are needed, so at least that one is computed again.
 	need := kv.Request{Key: e.key, Tokens: booked(tokens[:from]), Limit: len(tokens)}
 	submitted := time.Now()
-	err = e.call(ctx, op, r.Deadline, len(tokens), &need, func(ctx context.Context, w *worker,
+	err = e.call(ctx, op, r.Deadline, len(tokens)-1, &need, func(ctx context.Context, w *worker,
 		a kv.Admission,
 	) error {
 		begin := time.Now()

@@ -169,10 +169,13 @@ func parseScope(s string) (kv.Key, error) {
 // identity names what the engine's states are computed with.
 func (e *Engine) identity(o *Options, c *llama.Context) snapshot.Identity {
 	version, commit, _, _ := llama.Version()
-	i := c.Info()
+	i, streams := c.Info(), 1
+	if !o.Shared {
+		streams = i.Sequences // llama.cpp writes how many there are into a state, and wants as many
+	}
 	return snapshot.Identity{
 		Engine: version + " " + commit, Model: e.key.Model,
-		Context: fmt.Sprintf("kv=%s flash=%t shared=%t small=%t micro=%d threads=%d", o.KVType,
-			!o.NoFlash, o.Shared, o.SmallWindow, i.MicroBatch, i.Threads),
+		Context: fmt.Sprintf("kv=%s flash=%t streams=%d small=%t micro=%d threads=%d", o.KVType,
+			!o.NoFlash, streams, o.SmallWindow, i.MicroBatch, i.Threads),
 	}
 }
