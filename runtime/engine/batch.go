@@ -125,16 +125,23 @@ func (w *worker) fillShared() {
 	w.fillPrompts(room)
 }
 
-// chunk is how many tokens of prompts may come with a step of answers.
+// chunk is how many tokens of prompts may come with a step of answers. What would be left for less
+// than a tile comes, too.
 func (w *worker) chunk() int {
 	if len(w.step.prompts) == 0 {
 		return 0
 	}
-	first := slices.MinFunc(w.step.prompts, func(a, b *generation) int {
-		return cmp.Compare(len(a.pending), len(b.pending))
-	})
+	first, all := w.step.prompts[0], 0
+	for _, g := range w.step.prompts {
+		if all += len(g.pending); len(g.pending) < len(first.pending) {
+			first = g
+		}
+	}
 	n := w.step.group.pace.chunk(w.cells.cache.Length(first.seq))
-	if n >= chunkTile && !w.e.shared {
+	switch {
+	case n >= chunkTile && all < n+chunkTile:
+		return all
+	case n >= chunkTile && !w.e.shared:
 		n++ // llama.cpp takes one token of each stream first, and then what is left of this one
 	}
 	return n

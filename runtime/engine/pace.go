@@ -9,7 +9,8 @@ const (
 	// if there are so many: read as one block, the cells cost a few times less for each token than
 	// read for one after the other, and the more so the more cells there are.
 	chunkTile    = 64
-	chunkShare   = 4   // a prompt advances at least so many times slower than in whole tiles
+	chunkShare   = 4   // a prompt advances at most so many times slower than in whole tiles
+	chunksMost   = 32  // steps with chunks, before one without is measured again
 	stallDefault = 2.0 // a step with a chunk takes so many times as long as one without
 )
 
@@ -18,6 +19,7 @@ const (
 type pace struct {
 	stall  float64
 	decode float64  // seconds of a step with answers only
+	chunks int      // steps with answers and prompts since then
 	token  float64  // seconds that one token of a prompt adds
 	draft  float64  // seconds that one guessed token adds
 	few    estimate // of x tokens of prompts, fewer than a tile, that attend to y in all
@@ -44,12 +46,14 @@ func (p *pace) note(d time.Duration, streams, prefill, drafted int, before float
 		}
 	case prefill == 0:
 		mix(&p.decode, s)
+		p.chunks = 0
 	case streams == 0:
 		if p.token == 0 {
 			p.token = s / float64(prefill) // the least it can be: alone, tokens share the weights
 		}
 		p.chunked(s, prefill, before)
 	default:
+		p.chunks++
 		mix(&p.token, max(0, s-p.decode)/float64(prefill))
 		p.chunked(max(0, s-p.decode), prefill, before)
 	}
@@ -66,12 +70,13 @@ func (p *pace) chunked(s float64, prefill int, before float64) {
 
 // chunk is how many tokens of prompts may come with a step of answers, where so many tokens lie
 // before them: as many whole tiles as stall allows, or else a few tokens, unless the prompt would
-// then hardly advance. Then it is one tile, and the answers wait longer than stall says.
+// then hardly advance. Then it is one tile, and the answers wait longer than stall says. It is none
+// where a step of answers alone has to be measured first.
 func (p *pace) chunk(depth int) int {
 	tile := p.tiles.at(chunkTile, chunkTile*float64(depth))
 	switch {
-	case p.decode == 0:
-		return chunkMin
+	case p.decode == 0 || p.chunks >= chunksMost:
+		return 0
 	case tile == 0:
 		return chunkTile // to know what it takes
 	}

@@ -14,8 +14,8 @@ func TestChunk(t *testing.T) {
 	const ms = time.Millisecond
 	measured := func(few, fewPair, tile, tilePair float64) *pace {
 		p := &pace{stall: 2}
-		p.note(20*ms, 4, 0, 0, 0)
 		for i := range 40 {
+			p.note(20*ms, 4, 0, 0, 0)
 			n, depth := 1+i%9, float64(100*i)
 			took := few*float64(n) + fewPair*float64(n)*depth
 			p.note(20*ms+time.Duration(took*float64(ms)), 4, n, 0, float64(n)*depth)
@@ -49,11 +49,18 @@ func TestChunk(t *testing.T) {
 func TestChunkUnknown(t *testing.T) {
 	t.Parallel()
 	p := &pace{stall: 2}
-	require.Equal(t, chunkMin, p.chunk(0), "no answer has had a step")
+	require.Zero(t, p.chunk(0), "no answer has had a step of its own")
 	p.note(20*time.Millisecond, 4, 0, 0, 0)
 	require.Equal(t, chunkTile, p.chunk(0))
 	for range 10 {
 		p.note(100*time.Millisecond, 4, chunkTile, 0, 0)
 	}
 	require.Equal(t, chunkMin, p.chunk(0))
+	for range chunksMost - 10 {
+		require.NotZero(t, p.chunk(0))
+		p.note(30*time.Millisecond, 4, chunkMin, 0, 0)
+	}
+	require.Zero(t, p.chunk(0), "a step without prompts was long ago")
+	p.note(20*time.Millisecond, 4, 0, 0, 0)
+	require.NotZero(t, p.chunk(0))
 }
