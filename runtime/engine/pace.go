@@ -40,10 +40,12 @@ func (p *pace) note(d time.Duration, streams, prefill, drafted int, before float
 		*old += weight * (now - *old)
 	}
 	switch {
+	case drafted > 0 && prefill > 0: // of two causes neither is known
+	case drafted > 0 && p.decode == 0:
+		p.decode = s // too much, until there is a step without guesses
 	case drafted > 0:
-		if prefill == 0 && p.decode > 0 {
-			mix(&p.draft, max(0, s-p.decode)/float64(drafted))
-		}
+		mix(&p.draft, max(0, s-p.decode)/float64(drafted))
+		p.chunks = 0
 	case prefill == 0:
 		mix(&p.decode, s)
 		p.chunks = 0

@@ -64,3 +64,18 @@ func TestChunkUnknown(t *testing.T) {
 	p.note(20*time.Millisecond, 4, 0, 0, 0)
 	require.NotZero(t, p.chunk(0))
 }
+
+// TestChunkBesideDrafts: answers that guess in every step do not keep prompts waiting for a step
+// without guesses.
+func TestChunkBesideDrafts(t *testing.T) {
+	t.Parallel()
+	p := &pace{stall: 2}
+	p.note(20*time.Millisecond, 4, 0, 8, 0)
+	require.NotZero(t, p.chunk(0))
+	for range chunksMost {
+		p.note(100*time.Millisecond, 4, chunkTile, 0, 0)
+	}
+	require.Zero(t, p.chunk(0))
+	p.note(20*time.Millisecond, 4, 0, 8, 0)
+	require.NotZero(t, p.chunk(0))
+}
