@@ -20,7 +20,7 @@ func newContext(h modelHandle, p *ContextParams) (contextHandle, error) {
 	params := C.nr_context_defaults()
 	params.n_ctx, params.n_seq_max = C.uint32_t(p.Tokens), C.uint32_t(p.Sequences)
 	params.n_batch, params.n_ubatch = C.uint32_t(p.Batch), C.uint32_t(p.MicroBatch)
-	params.n_outputs_max = C.uint32_t(p.Outputs)
+	params.n_outputs_max = C.uint32_t(reservedOutputs(p.Outputs))
 	params.n_threads, params.n_threads_batch = C.int32_t(p.Threads), C.int32_t(p.ThreadsBatch)
 	params.flash_attn = map[FlashAttention]C.int32_t{FlashAuto: -1, FlashOn: 1, FlashOff: 0}[p.Flash]
 	params.type_k, params.type_v = typeNumber(p.TypeK), typeNumber(p.TypeV)
