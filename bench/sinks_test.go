@@ -3,11 +3,13 @@ package bench_test
 import (
 	"bytes"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/norion/norion/bench"
+	"github.com/norion/norion/runtime/gguf/gguftest"
 	"github.com/norion/norion/runtime/store/storetest"
 )
 
@@ -99,4 +101,22 @@ func TestStreamReal(t *testing.T) {
 	require.Equal(t, 400, run.Marks[len(run.Marks)-1].Tokens)
 	require.Len(t, run.Marks, 201)
 	require.Positive(t, bench.MeasureSteady.Of(run))
+}
+
+// BenchmarkStream generates b.N tokens with a made-up model, as one answer that outgrows a context
+// of 1,024: what the bookkeeping of a stream costs and keeps after very many tokens.
+func BenchmarkStream(b *testing.B) {
+	path := filepath.Join(b.TempDir(), "tiny.gguf")
+	require.NoError(b, os.WriteFile(path, gguftest.TinyModel(1).Bytes(), 0o600))
+	s := bench.Scenario{Model: path, Threads: 1, Method: bench.Method{Rounds: 1}}
+	k := bench.DefaultSinks
+	k.Tokens = max(b.N, 1000)
+	report, _, err := s.Stream(b.Context(), k, []string{"stream"})
+	require.NoError(b, err)
+	run := report.Runs[0]
+	b.ReportMetric(run.Rate, "tokens/s")
+	b.ReportMetric(bench.MeasureSteady.Of(run), "last/second-tenth")
+	b.ReportMetric(bench.MeasureGrowth.Of(run), "rss-last/third-tenth")
+	b.ReportMetric(bench.MeasureSlope.Of(run), "rss-B/1000-tokens")
+	b.ReportMetric(float64(run.Marks[len(run.Marks)-1].RSSBytes)/(1<<20), "rss-MiB")
 }
