@@ -97,9 +97,9 @@ func (p ContextParams) fill(info ModelInfo) ContextParams {
 }
 
 // reservedOutputs rounds the outputs that room is reserved for up to 16. The library places the
-// tensors of a graph one after another at multiples of 32 bytes, and among the first are the indices
-// of the outputs, 4 bytes each. Sixteen of them fill a cache line; with fewer, all that follow can
-// lie across two lines, which cost a prefill with AMX 15 % (docs/measurements.md).
+// tensors of a graph one after another at multiples of 32 bytes, and among the first are the
+// indices of the outputs, 4 bytes each. Sixteen of them fill a cache line; with fewer, all that
+// follow can lie across two lines, which cost a prefill with AMX 15 % (docs/measurements.md).
 func reservedOutputs(n int) int {
 	const line = 16
 	return (n + line - 1) / line * line

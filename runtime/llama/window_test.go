@@ -4,7 +4,8 @@ package llama_test
 
 import (
 	"math"
-	"strings"
+	"os"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -25,8 +26,11 @@ func windowed(t *testing.T, small bool) (*llama.Context, []llama.Token) {
 	c := newContext(t, m, llama.ContextParams{
 		Tokens: 2560, Batch: 512, MicroBatch: 512, Threads: 1, SmallWindow: small,
 	})
-	text := strings.Repeat(passage+" Then the fog came, and nobody saw a thing for days. ", 100)
-	tokens := tokenize(t, m, text)[:windowFed]
+	text, err := os.ReadFile("../../docs/adr/0003-the-pin.md")
+	require.NoError(t, err)
+	more, err := os.ReadFile("../../docs/adr/0004-huge-pages.md")
+	require.NoError(t, err)
+	tokens := tokenize(t, m, string(text)+string(more))[:windowFed]
 	for at := 0; at < windowFed; at += 400 {
 		feed(t, c, 0, llama.Pos(at), tokens[at:at+400]...)
 	}
@@ -53,20 +57,16 @@ func TestWindowCuts(t *testing.T) {
 	require.NoError(t, c.Truncate(0, lowest))
 	require.NoError(t, whole.Truncate(0, lowest))
 	require.Equal(t, lowest-1, c.PosMax(0))
-	want := next(t, whole, 0)
-	cut := distance(want, next(t, c, 0))
 	require.LessOrEqual(t, windowFed-int(lowest), 512)
-	feed(t, c, 0, lowest, tokens[lowest:]...)
-	feed(t, whole, 0, lowest, tokens[lowest:]...)
 	// The cells lie in another order in the small cache, so the sums are rounded otherwise. That
-	// much is no more than where nothing was cut, and far less than a hole in the window does.
-	rounding := distance(next(t, whole, 0), next(t, c, 0))
-	require.NoError(t, whole.Truncate(0, lowest))
+	// is far less than what a hole in the window does.
+	follow := tokens[lowest : lowest+32]
+	want := following(t, whole, follow)
+	cut := divergence(want, following(t, c, follow))
 	require.NoError(t, whole.Remove(0, lowest-windowSize, lowest-200))
-	hole := distance(want, next(t, whole, 0))
-	t.Logf("mean difference: cut %.3f, rounding %.3f, a hole %.3f", cut, rounding, hole)
-	require.Less(t, cut, 3*rounding)
-	require.Greater(t, hole, 3*rounding)
+	hole := divergence(want, following(t, whole, follow))
+	t.Logf("mean KL in nats: cut %.5f, a hole %.5f", cut, hole)
+	require.Less(t, cut, hole/5)
 
 	require.EqualValues(t, 1, whole.CutMin(0), "a whole cache can be cut anywhere")
 	require.Equal(t, whole.Info().Tokens, whole.Info().WindowCells)
@@ -110,10 +110,35 @@ func TestWindowPutBack(t *testing.T) {
 	equalLogits(t, next(t, c, 0), got)
 }
 
-// distance is the mean difference between two rows of logits.
-func distance(a, b []float32) (mean float64) {
-	for i := range a {
-		mean += math.Abs(float64(a[i]-b[i])) / float64(len(a))
+// following returns the logits after each of some tokens that go on with sequence 0, one after
+// another, and cuts them off again.
+func following(t *testing.T, c *llama.Context, tokens []llama.Token) (logits [][]float32) {
+	end := c.PosMax(0) + 1
+	for i, token := range tokens {
+		logits = append(logits, logitsOf(t, c, feed(t, c, 0, end+llama.Pos(i), token)))
+	}
+	require.NoError(t, c.Truncate(0, end))
+	return logits
+}
+
+// divergence is the mean of KL(p || q) in nats over the rows of logits.
+func divergence(p, q [][]float32) (mean float64) {
+	for row := range p {
+		a, b := logSum(p[row]), logSum(q[row])
+		for i := range p[row] {
+			logP, logQ := float64(p[row][i])-a, float64(q[row][i])-b
+			mean += math.Exp(logP) * (logP - logQ) / float64(len(p))
+		}
 	}
 	return mean
+}
+
+// logSum is the logarithm of the sum of the exponentials.
+func logSum(logits []float32) float64 {
+	most := float64(slices.Max(logits))
+	sum := 0.0
+	for _, x := range logits {
+		sum += math.Exp(float64(x) - most)
+	}
+	return most + math.Log(sum)
 }
