@@ -104,7 +104,7 @@ func (w SinkWindow) Validate() error {
 	case w.Sinks < 0 || w.Sinks > TokensMax:
 		return fail(op, ErrInvalid, "Sinks", "4 suffice", "%d is outside 0..%d", w.Sinks, TokensMax)
 	case w.Window < sinkWindowMin || w.Window > TokensMax:
-		return fail(op, ErrInvalid, "Window", "the last token stays: with a window of 1 nothing can go",
+		return fail(op, ErrInvalid, "Window", "the last token stays, and one more must be able to go",
 			"%d is outside %d..%d", w.Window, sinkWindowMin, TokensMax)
 	case w.Block < 0:
 		return fail(op, ErrInvalid, "Block", "0 chooses", "%d is negative", w.Block)
