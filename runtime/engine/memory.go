@@ -24,7 +24,7 @@ const (
 type need struct {
 	cache   int64
 	compute int64 // at least
-	weights int64 // 0 unless they must be read into memory
+	weights int64 // those that must be read into memory: adapters, and with LoadRead the model's
 	all     int64 // what the weights would need there
 	tokens  int   // of one request
 	cells   int   // of the cache
@@ -33,8 +33,8 @@ type need struct {
 
 // checkMemory refuses a load whose buffers exceed the memory at hand, and a cache type that the
 // model cannot have.
-func (o *Options) checkMemory(shape gguf.Shape, tokens int) (need, error) {
-	n, err := o.need(shape, tokens)
+func (o *Options) checkMemory(shape gguf.Shape, tokens int, adapters int64) (need, error) {
+	n, err := o.need(shape, tokens, adapters)
 	if err != nil {
 		return n, err
 	}
@@ -65,8 +65,11 @@ func hasGPU() bool {
 	})
 }
 
-func (o *Options) need(shape gguf.Shape, tokens int) (need, error) {
-	n := need{tokens: tokens, cells: o.cells(tokens), all: shape.TensorBytes}
+func (o *Options) need(shape gguf.Shape, tokens int, adapters int64) (need, error) {
+	n := need{
+		tokens: tokens, cells: o.cells(tokens), weights: adapters,
+		all: add(shape.TensorBytes, adapters),
+	}
 	n.compute = o.computeBytes(shape, n.cells)
 	if o.Load == llama.LoadRead {
 		n.weights = n.all

@@ -47,10 +47,13 @@ func (o *Options) check(file *gguf.File) (loadPlan, error) {
 				len(file.Paths()), len(o.Paths)),
 		}
 	}
+	var adapters int64
 	for _, l := range slices.AppendSeq(slices.Clone(o.Loras), maps.Values(o.Adapters)) {
-		if err := checkLora(l.Path); err != nil {
+		size, err := checkLora(l.Path)
+		if err != nil {
 			return loadPlan{}, err
 		}
+		adapters = add(adapters, size)
 	}
 	p := loadPlan{
 		template: file.Has("tokenizer.chat_template"), causal: shape.Causal, pooling: shape.Pooling,
@@ -60,7 +63,7 @@ func (o *Options) check(file *gguf.File) (loadPlan, error) {
 	if err := p.setContext(o.ContextTokens, shape.ContextLength, table); err != nil {
 		return loadPlan{}, err
 	}
-	p.need, err = o.checkMemory(shape, p.contextTokens)
+	p.need, err = o.checkMemory(shape, p.contextTokens, adapters)
 	return p, err
 }
 
@@ -91,22 +94,23 @@ func (p *loadPlan) setContext(asked, trained int, table bool) error {
 	return nil
 }
 
-// checkLora reads an adapter file in Go before C does.
-func checkLora(path string) error {
+// checkLora reads an adapter file in Go before C does, and returns its bytes: all of them are
+// loaded.
+func checkLora(path string) (int64, error) {
 	file, err := gguf.Open(path)
 	if err == nil {
 		defer file.Close()
 		if kind := file.Kind(); kind != gguf.KindAdapter {
-			return &infer.Error{
+			return 0, &infer.Error{
 				Op: "open", Kind: infer.KindModel, Field: "adapter", Hint: "name a LoRA adapter file",
 				Err: fmt.Errorf("%s is of kind %s", filepath.Base(path), kind),
 			}
 		}
-		return nil
+		return file.Size(), nil
 	}
 	out := fail("open", err)
 	if e, ok := errors.AsType[*infer.Error](out); ok {
 		e.Field = "adapter"
 	}
-	return out
+	return 0, out
 }

@@ -25,26 +25,37 @@ func TestC3Need(t *testing.T) {
 	// heads, keys and values, bytes, layers; and masks of 50 tokens in a micro-batch
 	const perToken = 2*(64+64)*2*2 + 50*2
 	for _, c := range []struct {
-		name    string
-		o       Options
-		free    int64
-		field   string // "" where it fits
-		hasHint string
+		name     string
+		o        Options
+		adapters int64
+		free     int64
+		field    string // "" where it fits
+		hasHint  string
 	}{
-		{"exactly", Options{}, 100 * perToken, "", ""},
-		{"one byte less", Options{}, 100*perToken - 1, "context", "q8_0"},
-		{"already small", Options{KVType: "q4_0"}, 100, "context", "--ctx"},
-		{"with weights", Options{Load: llama.LoadRead}, 100*perToken + 1000, "", ""},
+		{"exactly", Options{}, 0, 100 * perToken, "", ""},
+		{"one byte less", Options{}, 0, 100*perToken - 1, "context", "q8_0"},
+		{"already small", Options{KVType: "q4_0"}, 0, 100, "context", "--ctx"},
+		{"with weights", Options{Load: llama.LoadRead}, 0, 100*perToken + 1000, "", ""},
 		{
 			"with weights, one byte less",
 			Options{Load: llama.LoadRead},
+			0,
 			100*perToken + 999,
 			"context", "--ctx",
 		},
-		{"weights alone", Options{Load: llama.LoadRead}, 999, "model", "mapped"},
+		{"weights alone", Options{Load: llama.LoadRead}, 0, 999, "model", "mapped"},
+		{"with an adapter", Options{}, 30, 100*perToken + 30, "", ""},
+		{"with an adapter, one byte less", Options{}, 30, 100*perToken + 29, "context", "q8_0"},
+		{
+			"with weights and an adapter, one byte less",
+			Options{Load: llama.LoadRead},
+			30,
+			100*perToken + 1029,
+			"context", "--ctx",
+		},
 	} {
 		c.o.MicroBatch = 50
-		n, err := c.o.need(shape, 100)
+		n, err := c.o.need(shape, 100, c.adapters)
 		require.NoError(t, err, c.name)
 		err = n.within(c.free, "test")
 		if c.field == "" {
@@ -62,7 +73,8 @@ func TestC3Need(t *testing.T) {
 	}
 	vast := layer
 	vast.KVHeads, vast.KeyLength, vast.ValueLength = 1<<16, 1<<20, 1<<20
-	n, err := (&Options{}).need(gguf.Shape{Layers: []gguf.Layer{vast}}, llama.ContextTokensMax)
+	n, err := (&Options{}).need(gguf.Shape{Layers: []gguf.Layer{vast}}, llama.ContextTokensMax,
+		math.MaxInt64)
 	require.NoError(t, err)
 	require.Error(t, n.within(math.MaxInt64-1, "test"), "sizes do not wrap around")
 }
