@@ -42,7 +42,7 @@ func ThisMachine() Machine {
 		m.CPU, _, _ = describe(devices)
 	}
 	if mem, err := device.AvailableMemory(); err == nil {
-		m.MemoryBytes = mem.TotalBytes
+		m.MemoryBytes = mem.UsableBytes()
 	}
 	if b, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
 		m.Kernel = strings.TrimSpace(string(b))

@@ -3,8 +3,9 @@ package device
 // Machine is what a planner has to know of a machine. It is a plain value that reads back from JSON
 // as it was written, so that a plan can be made for a machine that is not here. Zero means unknown.
 type Machine struct {
-	OS     string `json:"os"`   // as GOOS
-	Arch   string `json:"arch"` // as GOARCH
+	OS     string `json:"os"`               // as GOOS
+	Arch   string `json:"arch"`             // as GOARCH
+	Kernel string `json:"kernel,omitempty"` // its release
 	CPU    CPU    `json:"cpu"`
 	Memory RAM    `json:"memory"`
 	NUMA   []Node `json:"numa,omitempty"`
@@ -27,8 +28,11 @@ type CPU struct {
 	Quota   float64 `json:"quota,omitempty"`
 	L2Bytes int64   `json:"l2_bytes,omitempty"` // of one core
 	L3Bytes int64   `json:"l3_bytes,omitempty"` // of all
-	// Int8OpsPerSecond is the measured rate of multiply-adds on 8-bit integers of all cores together,
-	// two operations each.
+	// PressurePercent is the share of the last ten seconds in which something waited for a processor,
+	// of the whole host (pressure stall information: some avg10).
+	PressurePercent float64 `json:"pressure_percent,omitempty"`
+	// Int8OpsPerSecond is the rate of multiply-adds on 8-bit integers of all cores together, two
+	// operations each. A probe does not know it: it is measured where a model runs.
 	Int8OpsPerSecond float64 `json:"int8_ops_per_second,omitempty"`
 }
 
@@ -38,9 +42,13 @@ type RAM struct {
 	AvailableBytes int64 `json:"available_bytes"`
 	// LimitBytes is the least limit of the cgroups above this process; 0 for none. AvailableBytes is
 	// within it.
-	LimitBytes int64 `json:"limit_bytes,omitempty"`
-	SwapBytes  int64 `json:"swap_bytes,omitempty"` // free
-	HugePages  bool  `json:"huge_pages,omitempty"` // transparent ones can be asked for
+	LimitBytes int64  `json:"limit_bytes,omitempty"`
+	Source     string `json:"source,omitempty"`     // what bounds AvailableBytes: machine or cgroup
+	SwapBytes  int64  `json:"swap_bytes,omitempty"` // free
+	HugePages  bool   `json:"huge_pages,omitempty"` // transparent ones can be asked for
+	// PressurePercent is the share of the last ten seconds in which something waited for memory, of
+	// the whole host (pressure stall information: some avg10).
+	PressurePercent float64 `json:"pressure_percent,omitempty"`
 	// BytesPerSecond is the measured rate at which all cores together read memory.
 	BytesPerSecond float64 `json:"bytes_per_second,omitempty"`
 }
@@ -48,7 +56,7 @@ type RAM struct {
 // Node is one memory node of a machine with several.
 type Node struct {
 	ID         int   `json:"id"`
-	Threads    []int `json:"threads,omitempty"` // logical processors, as the system numbers them
+	Threads    []int `json:"threads,omitempty"` // those of CPU.Threads, as the system numbers them
 	TotalBytes int64 `json:"total_bytes,omitempty"`
 }
 

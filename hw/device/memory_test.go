@@ -20,11 +20,16 @@ func tree(files map[string]string) fstest.MapFS {
 
 func TestReadMemory(t *testing.T) {
 	t.Parallel()
-	machine := Memory{TotalBytes: 16000000 << 10, AvailableBytes: 8000000 << 10, Source: "machine"}
+	machine := RAM{TotalBytes: 16000000 << 10, AvailableBytes: 8000000 << 10, Source: "machine"}
+	limited := func(limit, available int64) RAM {
+		m := machine
+		m.LimitBytes, m.AvailableBytes, m.Source = limit, available, "cgroup"
+		return m
+	}
 	for _, c := range []struct {
 		name  string
 		files map[string]string
-		want  Memory
+		want  RAM
 	}{
 		{"machine", map[string]string{}, machine},
 		{"unlimited group", map[string]string{
@@ -42,7 +47,7 @@ func TestReadMemory(t *testing.T) {
 			"sys/fs/cgroup/a/memory.max":     "1000000\n",
 			"sys/fs/cgroup/a/memory.current": "700000\n",
 			"sys/fs/cgroup/a/memory.stat":    "anon 1\ninactive_file 300000\nactive_file 100000\n",
-		}, Memory{TotalBytes: 1000000, AvailableBytes: 700000, Source: "cgroup"}},
+		}, limited(1000000, 700000)},
 		{"v1 limit", map[string]string{
 			"proc/self/cgroup": "9:cpu,memory:/x\n",
 			"sys/fs/cgroup/memory/x/memory.limit_in_bytes":       "2000\n",
@@ -53,7 +58,7 @@ func TestReadMemory(t *testing.T) {
 			"sys/fs/cgroup/memory/x/memory.kmem.limit_in_bytes":  "1\n",
 			"sys/fs/cgroup/memory/x/memory.soft_limit_in_bytes":  "1\n",
 			"sys/fs/cgroup/memory/x/memory.memsw.limit_in_bytes": "1\n",
-		}, Memory{TotalBytes: 2000, AvailableBytes: 0, Source: "cgroup"}},
+		}, limited(2000, 0)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
