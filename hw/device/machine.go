@@ -62,7 +62,8 @@ type Node struct {
 
 // Accelerator is a device that can hold layers.
 type Accelerator struct {
-	Name string `json:"name"`           // as llama.cpp calls it, such as CUDA0
+	// Name is what llama.cpp calls it, such as CUDA0; empty where it does not use it.
+	Name string `json:"name"`
 	Kind string `json:"kind"`           // cuda, metal, vulkan, rocm, ...
 	Chip string `json:"chip,omitempty"` // such as NVIDIA RTX 4090
 	UUID string `json:"uuid,omitempty"`
@@ -76,12 +77,22 @@ type Accelerator struct {
 	BytesPerSecond float64 `json:"bytes_per_second,omitempty"`
 	// FloatOpsPerSecond is the rate of multiply-adds on 16-bit floats, two operations each.
 	FloatOpsPerSecond float64 `json:"float_ops_per_second,omitempty"`
-	Compute           string  `json:"compute,omitempty"` // capability, such as 8.9
+	ClockHz           float64 `json:"clock_hz,omitempty"` // the most that its processors reach
+	Compute           string  `json:"compute,omitempty"`  // capability, such as 8.9
 	Driver            string  `json:"driver,omitempty"`
 	// LinkBytesPerSecond is the rate from the host's memory.
 	LinkBytesPerSecond float64 `json:"link_bytes_per_second,omitempty"`
+	NVLinks            int     `json:"nvlinks,omitempty"` // to other devices, that are up
 	PowerLimitWatts    float64 `json:"power_limit_watts,omitempty"`
 	// Throttled names why it runs below its clocks now.
 	Throttled []string `json:"throttled,omitempty"`
 	MIG       bool     `json:"mig,omitempty"` // a slice of a device
+	// Processes are those that compute on it now, of all users, as far as the driver tells.
+	Processes []Process `json:"processes,omitempty"`
+}
+
+// Process is one that computes on an accelerator.
+type Process struct {
+	PID   int   `json:"pid"`
+	Bytes int64 `json:"bytes,omitempty"` // of the accelerator's memory; 0 where it is not told
 }

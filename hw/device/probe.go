@@ -9,9 +9,14 @@ import (
 	"strings"
 )
 
-// Options say what a probe is told and may do. The zero value asks this machine and measures
-// nothing.
-type Options struct{}
+// Options say what a probe is told and may do. The zero value asks the operating system only.
+type Options struct {
+	// Devices are those that llama.cpp reports, without processors, in its order.
+	Devices []Reported
+	// NVIDIA asks NVIDIA's driver, given the memory of the host: the method of a nvidia.Client. Nil
+	// leaves the driver alone; where such a device is seen all the same, a note says so.
+	NVIDIA func(ctx context.Context, host RAM) (found []Accelerator, notes []string)
+}
 
 // host is where a probe gets its answers: this machine, or a recorded one in a test.
 type host struct {
@@ -35,11 +40,26 @@ func thisHost() host {
 
 // Probe says what this machine is and what of it the process may use now. What cannot be read is
 // left zero and named in Notes. Errors: that of ctx.
-func Probe(ctx context.Context, _ Options) (Machine, error) {
+func Probe(ctx context.Context, o Options) (Machine, error) {
+	return thisHost().probe(ctx, o)
+}
+
+func (h host) probe(ctx context.Context, o Options) (Machine, error) {
 	if err := ctx.Err(); err != nil {
 		return Machine{}, err
 	}
-	return thisHost().machine(), nil
+	m := h.machine()
+	var found []Accelerator
+	if o.NVIDIA != nil {
+		var notes []string
+		found, notes = o.NVIDIA(ctx, m.Memory)
+		m.Notes = append(m.Notes, notes...)
+	} else if at := nvidiaAddresses(h.root); len(at) > 0 {
+		m.note("NVIDIA: there is a device at " + strings.Join(at, ", ") +
+			", and this program does not ask its driver")
+	}
+	m.accelerate(o.Devices, found)
+	return m, ctx.Err()
 }
 
 // machine describes everything but accelerators.

@@ -213,8 +213,8 @@ func TestPressure(t *testing.T) {
 		"full avg10=3.00 avg60=0.00 avg300=0.00 total=0":                           0,
 		"some avg10=101 avg60=0":                                                   0, "some avg10=NaN avg60=0": 0, "": 0,
 	} {
-		require.InDelta(t, want, readPressure(tree(map[string]string{"proc/pressure/cpu": text}), "cpu"),
-			0, text)
+		root := tree(map[string]string{"proc/pressure/cpu": text})
+		require.InDelta(t, want, readPressure(root, "cpu"), 0, text)
 	}
 }
 
