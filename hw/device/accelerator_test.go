@@ -7,8 +7,30 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// joined is a case of TestAccelerators.
+type joined struct {
+	name     string
+	arch     string
+	reported []Reported
+	found    []Accelerator
+	want     []Accelerator
+	notes    []string
+}
+
 func TestAccelerators(t *testing.T) {
 	t.Parallel()
+	for _, c := range joins() {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			m := Machine{Arch: c.arch}
+			m.accelerate(c.reported, c.found)
+			require.Equal(t, c.want, m.Accelerators)
+			require.Equal(t, c.notes, m.Notes)
+		})
+	}
+}
+
+func joins() []joined {
 	const gib = 1 << 30
 	card := Accelerator{
 		Kind: "cuda", Chip: "RTX", UUID: "GPU-1", PCI: "0000:01:00.0", TotalBytes: 24 * gib,
@@ -23,14 +45,7 @@ func TestAccelerators(t *testing.T) {
 		a.Name, a.Kind = name, kind
 		return a
 	}
-	for _, c := range []struct {
-		name     string
-		arch     string
-		reported []Reported
-		found    []Accelerator
-		want     []Accelerator
-		notes    []string
-	}{
+	return []joined{
 		{name: "none"},
 		{
 			name:     "the driver's figures, llama.cpp's name",
@@ -78,14 +93,6 @@ func TestAccelerators(t *testing.T) {
 				{Name: "ROCm1", Kind: "rocm", Chip: "W7900"},
 			},
 		},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			m := Machine{Arch: c.arch}
-			m.accelerate(c.reported, c.found)
-			require.Equal(t, c.want, m.Accelerators)
-			require.Equal(t, c.notes, m.Notes)
-		})
 	}
 }
 

@@ -16,7 +16,21 @@ type Options struct {
 	// NVIDIA asks NVIDIA's driver, given the memory of the host: the method of a nvidia.Client. Nil
 	// leaves the driver alone; where such a device is seen all the same, a note says so.
 	NVIDIA func(ctx context.Context, host RAM) (found []Accelerator, notes []string)
+	// Dir is the directory of the figures that were measured; it is made when there is something to
+	// write. Empty keeps and uses none.
+	Dir     string
+	Measure Measure
 }
+
+// Measure says when the rate of memory is measured. That takes all processors for up to a second.
+type Measure int
+
+// The values of Measure.
+const (
+	MeasureNever   Measure = iota // it is known only if it was measured before
+	MeasureMissing                // where it was not measured before
+	MeasureAgain
+)
 
 // host is where a probe gets its answers: this machine, or a recorded one in a test.
 type host struct {
@@ -59,6 +73,13 @@ func (h host) probe(ctx context.Context, o Options) (Machine, error) {
 			", and this program does not ask its driver")
 	}
 	m.accelerate(o.Devices, found)
+	known := o.Dir != "" && o.Measure != MeasureAgain && m.recall(o.Dir)
+	if !known && o.Measure != MeasureNever {
+		m.measureMemory(ctx)
+		if o.Dir != "" && m.Memory.BytesPerSecond > 0 {
+			m.keep(o.Dir)
+		}
+	}
 	return m, ctx.Err()
 }
 

@@ -92,9 +92,10 @@ func TestServer(t *testing.T) {
 func TestNoDevices(t *testing.T) {
 	t.Parallel()
 	for ret, want := range map[nvml.Return]string{
-		nvml.ERROR_LIBRARY_NOT_FOUND:       "no driver is installed (there is no libnvidia-ml.so.1)",
-		nvml.ERROR_DRIVER_NOT_LOADED:       "the driver's kernel module is not loaded",
-		nvml.ERROR_NO_PERMISSION:           "this user may not ask the driver: it needs access to /dev/nvidia*",
+		nvml.ERROR_LIBRARY_NOT_FOUND: "no driver is installed (there is no libnvidia-ml.so.1)",
+		nvml.ERROR_DRIVER_NOT_LOADED: "the driver's kernel module is not loaded",
+		nvml.ERROR_NO_PERMISSION: "this user may not ask the driver: " +
+			"it needs access to /dev/nvidia*",
 		nvml.ERROR_LIB_RM_VERSION_MISMATCH: "the driver was updated while it ran: reboot",
 		nvml.ERROR_UNKNOWN:                 "ERROR_UNKNOWN",
 	} {
