@@ -10,6 +10,7 @@ import (
 
 	"github.com/norion/norion/bench"
 	"github.com/norion/norion/cmd/norion/chat"
+	"github.com/norion/norion/hw/device"
 	"github.com/norion/norion/kv/snapshot"
 	"github.com/norion/norion/runtime/gguf"
 	"github.com/norion/norion/runtime/infer"
@@ -32,7 +33,8 @@ const exitCodesText = `0    it worked
 1    something failed that is none of the following
 2    the command line or a value in it cannot be used
 3    the model is unknown, missing, unreadable, damaged, or cannot do what was asked
-4    it does not fit: the context, the memory or the disk is too small
+4    it does not fit: the context, the memory or the disk is too small, or the machine
+     does not meet a manifest
 5    the model could not be fetched: network, source, digest or licence terms
 6    busy, or a deadline passed: the same command may work later
 130  interrupted by Ctrl-C or SIGTERM; what was there was printed
@@ -66,7 +68,7 @@ func (a *app) exitCode(err error) int {
 	switch {
 	case is(infer.KindCanceled, store.ErrCanceled, context.Canceled):
 		return exitInterrupted
-	case is(infer.KindTooLong, infer.KindNoMemory, store.ErrNoSpace):
+	case is(infer.KindTooLong, infer.KindNoMemory, store.ErrNoSpace, device.ErrUnmet):
 		return exitDoesNotFit
 	case is(infer.KindModel, infer.KindNoTemplate, infer.KindUnsupported, store.ErrName,
 		store.ErrUnknownModel, store.ErrNotPulled, store.ErrNotFound, store.ErrNotModel,
@@ -77,7 +79,7 @@ func (a *app) exitCode(err error) int {
 		return exitSource
 	case is(infer.KindBusy, infer.KindDeadline, store.ErrLocked):
 		return exitBusy
-	case is(infer.KindInvalid):
+	case is(infer.KindInvalid, device.ErrManifest, device.ErrMachine):
 		return exitUsage
 	}
 	if _, ok := errors.AsType[*gguf.Error](err); ok {
@@ -113,6 +115,8 @@ func (a *app) report(err error, args []string) int {
 	} else if e, ok := errors.AsType[*gguf.Error](err); ok {
 		kind, field = e.Kind.Error(), e.Field
 	} else if e, ok := errors.AsType[*snapshot.Error](err); ok {
+		kind, field = string(e.Kind), e.Field
+	} else if e, ok := errors.AsType[*device.Error](err); ok {
 		kind, field = string(e.Kind), e.Field
 	} else if code == exitUsage {
 		kind = "usage"
@@ -168,6 +172,10 @@ func hintOf(err error) string {
 			return e.Hint
 		}
 	case *snapshot.Error:
+		if e.Hint != "" {
+			return e.Hint
+		}
+	case *device.Error:
 		if e.Hint != "" {
 			return e.Hint
 		}
