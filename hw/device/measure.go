@@ -7,7 +7,6 @@ import (
 	"math"
 	"os"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -36,7 +35,11 @@ func (m *Machine) measureMemory(ctx context.Context) {
 		m.note(fmt.Sprintf("the rate of memory is measured over %d MiB, of which caches hold %d MiB",
 			size>>20, min(size, caches)>>20))
 	}
-	m.Memory.BytesPerSecond = readRate(ctx, readers(m.CPU, runtime.GOMAXPROCS(0)), size)
+	var err error
+	m.Memory.BytesPerSecond, err = readRate(ctx, readers(m.CPU, runtime.GOMAXPROCS(0)), size)
+	if err != nil {
+		m.note("the rate of memory is not measured: " + err.Error())
+	}
 }
 
 // measureSize is how many bytes are read: twice what the caches hold, within bounds.
@@ -56,31 +59,33 @@ func readers(c CPU, procs int) int {
 // readRate reads size bytes with n threads and gives the best rate of several passes, in bytes a
 // second; 0 when ctx ends before. Each thread looks for a byte that is not there, which the
 // standard library does with vector instructions: a loop over words would be slower than memory.
-func readRate(ctx context.Context, n int, size int64) float64 {
+func readRate(ctx context.Context, n int, size int64) (float64, error) {
 	const absent = 2
-	parts := make([][]byte, n)
+	memory, free, err := allocate(int(size))
+	if err != nil {
+		return 0, err
+	}
+	defer free()
+	part := func(i int) []byte { return memory[i*len(memory)/n : (i+1)*len(memory)/n] }
 	parallel(n, func(i int) {
-		parts[i] = make([]byte, size/int64(n))
-		for at := 0; at < len(parts[i]); at += os.Getpagesize() {
-			parts[i][at] = 1 // a page that was never written is the system's one page of zeros
+		for at, p := 0, part(i); at < len(p); at += os.Getpagesize() {
+			p[at] = 1 // a page that was never written is the system's one page of zeros
 		}
 	})
 	var best float64
+	found := make([]bool, n)
 	for pass, start := 0, time.Now(); pass < passesMin || pass < passesMax &&
 		time.Since(start) < passesTime; pass++ {
 		if ctx.Err() != nil {
-			return 0
+			return 0, nil
 		}
 		begin := time.Now()
-		found := make([]bool, n)
-		parallel(n, func(i int) { found[i] = bytes.IndexByte(parts[i], absent) >= 0 })
+		parallel(n, func(i int) { found[i] = bytes.IndexByte(part(i), absent) >= 0 })
 		if took := time.Since(begin).Seconds(); took > 0 && !slices.Contains(found, true) {
 			best = max(best, float64(size)/took)
 		}
 	}
-	parts = nil
-	debug.FreeOSMemory() // a model will want it
-	return best
+	return best, nil
 }
 
 // parallel calls f for 0..n-1, each on a goroutine, and waits.
