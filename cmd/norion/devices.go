@@ -189,7 +189,8 @@ func writeMachine(to io.Writer, m device.Machine) error {
 func accelerator(d device.Accelerator) []string {
 	return []string{
 		d.Chip, d.PCI, bytesOf("%s", d.TotalBytes), bytesOf("%s free", d.FreeBytes),
-		when(d.Unified, "the host's memory"), when(d.MIG, "a slice (MIG)"),
+		when(d.Integrated, "integrated"), when(d.Unified, "the host's memory"),
+		when(d.MIG, "a slice (MIG)"),
 		known("%.0f GB/s", d.BytesPerSecond/1e9),
 		known("%.1f GB/s from the host", d.LinkBytesPerSecond/1e9),
 		known("%d NVLinks", d.NVLinks), known("compute %s", d.Compute), known("driver %s", d.Driver),

@@ -12,7 +12,7 @@ type Reported struct {
 	Name       string // such as CUDA0
 	Chip       string // its description
 	PCI        string // domain:bus:device.function, or ""
-	Integrated bool   // its memory is the host's
+	Integrated bool   // part of the processor
 	TotalBytes int64
 	FreeBytes  int64
 }
@@ -33,7 +33,7 @@ func (m *Machine) accelerate(reported []Reported, found []Accelerator) {
 			m.note(fmt.Sprintf("%s is %s by another way: left out, as llama.cpp does", r.Name, first))
 			continue
 		}
-		a.Name, a.Kind = r.Name, kindOf(r.Name)
+		a.Name, a.Kind, a.Integrated = r.Name, kindOf(r.Name), r.Integrated
 		a.Unified = a.Unified || r.Integrated || a.Kind == "metal" && m.Arch == "arm64"
 		m.Accelerators = append(m.Accelerators, a)
 		names[a.PCI] = r.Name

@@ -89,6 +89,7 @@ func joins() []joined {
 				},
 				{
 					Name: "Vulkan0", Kind: "vulkan", Chip: "Radeon 780M", PCI: "0000:c1:00.0", Unified: true,
+					Integrated: true,
 				},
 				{Name: "ROCm1", Kind: "rocm", Chip: "W7900"},
 			},

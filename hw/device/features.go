@@ -30,7 +30,6 @@ var features = []struct {
 	{"neon", "asimd", cpuid.ASIMD},
 	{"fp16", "asimdhp", cpuid.ASIMDHP},
 	{"dotprod", "asimddp", cpuid.ASIMDDP},
-	{"bf16", "bf16", cpuid.BF16},
 	{"i8mm", "i8mm", cpuid.I8MM},
 	{"sve", "sve", cpuid.SVE},
 	{"sve2", "sve2", cpuid.SVE2},

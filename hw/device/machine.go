@@ -69,7 +69,10 @@ type Accelerator struct {
 	UUID string `json:"uuid,omitempty"`
 	PCI  string `json:"pci,omitempty"` // domain:bus:device.function
 	// Unified says that its memory is the host's: what it takes is missing there.
-	Unified       bool  `json:"unified,omitempty"`
+	Unified bool `json:"unified,omitempty"`
+	// Integrated says that it is part of the processor: llama.cpp uses it by itself only where there
+	// is no other. Its memory is the host's as well.
+	Integrated    bool  `json:"integrated,omitempty"`
 	TotalBytes    int64 `json:"total_bytes"`
 	FreeBytes     int64 `json:"free_bytes"`
 	ReservedBytes int64 `json:"reserved_bytes,omitempty"` // by the driver, in neither

@@ -48,6 +48,22 @@ func TestReadMemory(t *testing.T) {
 			"sys/fs/cgroup/a/memory.current": "700000\n",
 			"sys/fs/cgroup/a/memory.stat":    "anon 1\ninactive_file 300000\nactive_file 100000\n",
 		}, limited(1000000, 700000)},
+		{"v2 beside v1", map[string]string{
+			"proc/self/cgroup": "4:memory:/\n0::/a\n",
+			"proc/self/mountinfo": "35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n" +
+				"41 31 0:38 / /sys/fs/cgroup/unified rw shared:1 - cgroup2 cgroup2 rw\n",
+			"sys/fs/cgroup/unified/a/memory.max":     "1000000\n",
+			"sys/fs/cgroup/unified/a/memory.current": "400000\n",
+		}, limited(1000000, 600000)},
+		{"a group below a container's", map[string]string{
+			"proc/self/cgroup": "0::/docker/1/worker\n",
+			"proc/self/mountinfo": "41 31 0:38 /docker/1 /sys/fs/cgroup rw " +
+				"- cgroup2 cgroup2 rw\n",
+			"sys/fs/cgroup/worker/memory.max":     "1000000\n",
+			"sys/fs/cgroup/worker/memory.current": "400000\n",
+			"sys/fs/cgroup/memory.high":           "900000\n",
+			"sys/fs/cgroup/memory.current":        "500000\n",
+		}, limited(900000, 400000)},
 		{"v1 limit", map[string]string{
 			"proc/self/cgroup": "9:cpu,memory:/x\n",
 			"sys/fs/cgroup/memory/x/memory.limit_in_bytes":       "2000\n",

@@ -53,7 +53,8 @@ func thisHost() host {
 }
 
 // Probe says what this machine is and what of it the process may use now. What cannot be read is
-// left zero and named in Notes. Errors: that of ctx.
+// left zero and named in Notes. It is as safe for concurrent use as Options.NVIDIA. Errors: that of
+// ctx.
 func Probe(ctx context.Context, o Options) (Machine, error) {
 	return thisHost().probe(ctx, o)
 }
