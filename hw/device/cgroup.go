@@ -58,7 +58,7 @@ func hierarchies(root fs.FS, controller string) []hierarchy {
 // up lists the directories from a group's to the mount's own.
 func (m mount) up(group string) []string {
 	group = path.Clean("/" + group)
-	if below, ok := strings.CutPrefix(group, m.root); ok && m.root != "/" {
+	if below, ok := strings.CutPrefix(group+"/", strings.TrimSuffix(m.root, "/")+"/"); ok {
 		group = path.Clean("/" + below)
 	}
 	var out []string

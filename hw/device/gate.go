@@ -63,7 +63,9 @@ func ParseManifest(data []byte) (Manifest, error) {
 		field     string
 		got, from []string
 	}{
-		{"os", x.OS, systems}, {"arch", x.Arch, arches}, {"accelerator_kinds", x.AcceleratorKinds, kinds},
+		{"os", x.OS, systems},
+		{"arch", x.Arch, arches},
+		{"accelerator_kinds", x.AcceleratorKinds, kinds},
 		{"cpu_features", x.CPUFeatures, featureNames()},
 	} {
 		if len(list.got) > listMax {
@@ -80,7 +82,8 @@ func ParseManifest(data []byte) (Manifest, error) {
 		field     string
 		got, most int64
 	}{
-		{"cores", int64(x.Cores), coresMax}, {"memory_bytes", x.MemoryBytes, memoryBytesMax},
+		{"cores", int64(x.Cores), coresMax},
+		{"memory_bytes", x.MemoryBytes, memoryBytesMax},
 		{"accelerator_bytes", x.AcceleratorBytes, memoryBytesMax},
 	} {
 		if n.got < 0 || n.got > n.most {

@@ -86,6 +86,25 @@ func TestReadMemory(t *testing.T) {
 	}
 }
 
+// TestGroupsAbove: a path is below a mount's root by whole names, and one that is not is looked for
+// as it stands.
+func TestGroupsAbove(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		root, group string
+		want        []string
+	}{
+		{"/", "/a/b", []string{"cg/a/b", "cg/a", "cg"}},
+		{"/", "/", []string{"cg"}},
+		{"/", "/../x", []string{"cg/x", "cg"}}, // outside of the namespace
+		{"/docker/1", "/docker/1", []string{"cg"}},
+		{"/docker/1", "/docker/1/x", []string{"cg/x", "cg"}},
+		{"/docker/1", "/docker/12", []string{"cg/docker/12", "cg/docker", "cg"}},
+	} {
+		require.Equal(t, c.want, mount{root: c.root, point: "cg"}.up(c.group), c.group)
+	}
+}
+
 func TestReadMemoryWithoutAnswer(t *testing.T) {
 	t.Parallel()
 	_, err := readMemory(tree(map[string]string{"proc/meminfo": "MemTotal: lots\n"}))

@@ -57,9 +57,12 @@ type number struct {
 
 func (m Machine) numbers() []number {
 	out := []number{
-		{"cpu.cores", float64(m.CPU.Cores)}, {"cpu.performance_cores", float64(m.CPU.PerformanceCores)},
-		{"cpu.threads", float64(m.CPU.Threads)}, {"cpu.quota", m.CPU.Quota},
-		{"cpu.l2_bytes", float64(m.CPU.L2Bytes)}, {"cpu.l3_bytes", float64(m.CPU.L3Bytes)},
+		{"cpu.cores", float64(m.CPU.Cores)},
+		{"cpu.performance_cores", float64(m.CPU.PerformanceCores)},
+		{"cpu.threads", float64(m.CPU.Threads)},
+		{"cpu.quota", m.CPU.Quota},
+		{"cpu.l2_bytes", float64(m.CPU.L2Bytes)},
+		{"cpu.l3_bytes", float64(m.CPU.L3Bytes)},
 		{"cpu.pressure_percent", m.CPU.PressurePercent},
 		{"cpu.int8_ops_per_second", m.CPU.Int8OpsPerSecond},
 		{"memory.total_bytes", float64(m.Memory.TotalBytes)},

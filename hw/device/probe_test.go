@@ -62,7 +62,7 @@ func TestRecordedMachines(t *testing.T) {
 			i := slices.IndexFunc(a.Files, func(f txtar.File) bool { return f.Name == answerName })
 			require.GreaterOrEqual(t, i, 0)
 			if *rewrite {
-				a.Files[i].Data = append(got, '\n')
+				a.Files[i].Data = slices.Concat(got, []byte("\n"))
 				require.NoError(t, os.WriteFile(path, txtar.Format(a), 0o644))
 				return
 			}

@@ -95,7 +95,7 @@ func (q query) run() {
 		q.send(reply{notes: []string{"NVIDIA: " + fault(ret)}})
 		return
 	}
-	defer q.lib.Shutdown() // what it returns changes nothing
+	defer func() { _ = q.lib.Shutdown() }() // what it returns changes nothing
 	driver, _ := q.lib.SystemGetDriverVersion()
 	n, ret := q.lib.DeviceGetCount()
 	if ret != nvml.SUCCESS {
