@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -239,4 +240,40 @@ func BenchmarkProbe(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkProbeServer is a probe of a machine with 256 threads, from files.
+func BenchmarkProbeServer(b *testing.B) {
+	const cores = 128
+	dir := b.TempDir()
+	write := func(name, text string) {
+		path := filepath.Join(dir, filepath.FromSlash(name))
+		require.NoError(b, os.MkdirAll(filepath.Dir(path), 0o700))
+		require.NoError(b, os.WriteFile(path, []byte(text+"\n"), 0o600))
+	}
+	write(cpuTree+"/online", "0-255")
+	write("proc/self/status", "Cpus_allowed_list:\t0-255")
+	write("proc/meminfo", "MemTotal: 1000000000 kB\nMemAvailable: 900000000 kB")
+	for cpu := range 2 * cores {
+		core := cpu % cores
+		pair := fmt.Sprintf("%d,%d", core, core+cores)
+		write(cpuFile(cpu, "topology/thread_siblings_list"), pair)
+		write(cpuFile(cpu, "cpufreq/cpuinfo_max_freq"), "3700000")
+		for i, c := range [][3]string{
+			{"2", "1024K", pair}, {"3", "262144K", []string{"0-63,128-191", "64-127,192-255"}[core/64]},
+		} {
+			at := fmt.Sprintf("cache/index%d/", i)
+			write(cpuFile(cpu, at+"level"), c[0])
+			write(cpuFile(cpu, at+"size"), c[1])
+			write(cpuFile(cpu, at+"shared_cpu_list"), c[2])
+		}
+	}
+	h := recordedHost(nil, "amd64")
+	h.root = os.DirFS(dir)
+	var m Machine
+	for b.Loop() {
+		m = h.machine()
+	}
+	require.Equal(b, cores, m.CPU.Cores)
+	require.Equal(b, int64(512<<20), m.CPU.L3Bytes)
 }
