@@ -20,6 +20,7 @@ type Shape struct {
 	Experts         int // 0 for a dense model
 	ExpertsUsed     int // per token, the most of any layer
 	ExpertsShared   int
+	ExpertLength    int // feed-forward length of one routed expert; 0 for a dense model
 	Window          int // sliding window in tokens; 0 when no layer has one
 	Rope            Rope
 	Cache           CacheKind
@@ -29,23 +30,29 @@ type Shape struct {
 	Parameters      int64 // elements of all tensors
 	TensorBytes     int64 // bytes of all tensors, without padding
 	InputBytes      int64 // of them, the token embedding
+	TableBytes      int64 // of them, other tables that are only looked up, as positions
 	OutputBytes     int64 // of them, the output projection; 0 when it reuses the embedding
 	OtherBytes      int64 // of them, neither in a layer nor input nor output
 }
 
 // Layer is one block of the model.
 type Layer struct {
-	Heads         int
-	KVHeads       int
-	KeyLength     int   // per head
-	ValueLength   int   // per head; 0 where values are read from the keys (MLA)
-	FeedForward   int   // of a dense layer
-	Window        int   // tokens that its cache keeps; 0: all
-	Recurrent     bool  // has a state of constant size
-	Cached        bool  // keeps keys and values of its own
-	Bytes         int64 // tensor bytes
-	ExpertBytes   int64 // of them, routed experts
-	ExpertTensors int
+	Heads        int
+	KVHeads      int
+	KeyLength    int   // per head
+	ValueLength  int   // per head; 0 where values are read from the keys (MLA)
+	FeedForward  int   // of a dense layer
+	Window       int   // tokens that its cache keeps; 0: all
+	Recurrent    bool  // has a state of constant size
+	StateBytes   int64 // of that state, for each sequence
+	Cached       bool  // keeps keys and values of its own
+	Parameters   int64 // elements of its tensors
+	Bytes        int64 // tensor bytes
+	LargestBytes int64 // of its largest tensor
+	// Of these, what routed experts take.
+	ExpertParameters int64
+	ExpertBytes      int64
+	ExpertTensors    int
 }
 
 // Rope holds the rotary position facts.
@@ -102,6 +109,7 @@ func (f *File) Shape() (Shape, error) {
 	r.heads(&s)
 	r.windows(&s)
 	r.cache(&s)
+	r.states(&s)
 	r.rope(&s)
 	if r.err != nil {
 		return Shape{}, r.err
@@ -235,6 +243,9 @@ func (r *shapeReader) whole(s *Shape) {
 	case s.ExpertsUsed > s.Experts || s.Experts > 0 && s.ExpertsUsed == 0:
 		r.err = r.fault(ErrCorrupt, "expert_used_count", "%d of %d experts", s.ExpertsUsed, s.Experts)
 	}
+	if s.Experts > 0 {
+		s.ExpertLength = r.integer("expert_feed_forward_length", embeddingMax, 0)
+	}
 	s.VocabularySize = r.integer("vocab_size", VocabularyMax, 0)
 	if tokens, err := r.f.Len(keyTokens); err == nil && tokens > 0 {
 		s.VocabularySize = tokens
@@ -260,6 +271,9 @@ func (r *shapeReader) heads(s *Shape) {
 		l := &s.Layers[i]
 		l.Heads, l.KVHeads, l.FeedForward = heads[i], kv[i], ff[i]
 		l.KeyLength, l.ValueLength = key, value
+	}
+	if s.Experts > 0 && s.ExpertLength == 0 { // as in Mixtral
+		s.ExpertLength = slices.Max(ff)
 	}
 }
 
@@ -388,16 +402,22 @@ func (f *File) weigh(s *Shape) {
 		s.Parameters = saturate(s.Parameters, t.Elements())
 		s.TensorBytes += t.Bytes
 		if i, ok := layerOf(t.Name); ok && i < len(s.Layers) {
-			s.Layers[i].Bytes += t.Bytes
+			l := &s.Layers[i]
+			l.Parameters = saturate(l.Parameters, t.Elements())
+			l.Bytes += t.Bytes
+			l.LargestBytes = max(l.LargestBytes, t.Bytes)
 			if strings.Contains(t.Name, "_exps.") {
-				s.Layers[i].ExpertBytes += t.Bytes
-				s.Layers[i].ExpertTensors++
+				l.ExpertParameters = saturate(l.ExpertParameters, t.Elements())
+				l.ExpertBytes += t.Bytes
+				l.ExpertTensors++
 			}
 			continue
 		}
 		switch t.Name {
 		case "token_embd.weight":
 			s.InputBytes += t.Bytes
+		case "position_embd.weight", "token_types.weight", "per_layer_token_embd.weight":
+			s.TableBytes += t.Bytes
 		case "output.weight":
 			s.OutputBytes += t.Bytes
 		default:

@@ -18,6 +18,7 @@ func TestShape(t *testing.T) {
 	require.Len(t, s.Layers, 2)
 	require.Equal(t, Layer{
 		Heads: 4, KVHeads: 2, KeyLength: 8, ValueLength: 8, FeedForward: 64, Cached: true,
+		Parameters: 32*32 + 2*32*16 + 32*32 + 3*32*64 + 2*32, LargestBytes: 4 * 32 * 64,
 		Bytes: 4 * (32*32 + 2*32*16 + 32*32 + 3*32*64 + 2*32),
 	}, s.Layers[1])
 	require.Equal(t, 128, s.ContextLength)
@@ -173,6 +174,62 @@ func TestCacheKinds(t *testing.T) {
 		require.NoError(t, err, c.arch)
 		require.Equal(t, c.want, got, c.arch)
 	}
+}
+
+// TestStates: elements of a recurrent state, after n_embd_r and n_embd_s of llama.cpp.
+func TestStates(t *testing.T) {
+	t.Parallel()
+	u := func(key string, v uint32) gguftest.KV { return pair("."+key, v) }
+	for _, c := range []struct {
+		arch string
+		kvs  []gguftest.KV
+		want int64 // elements
+	}{
+		{"rwkv6", []gguftest.KV{u("wkv.head_size", 8)}, 32 * (2 + 8)},
+		{"arwkv7", []gguftest.KV{u("wkv.head_size", 8), u("token_shift_count", 1)}, 32 * (1 + 8)},
+		{
+			"mamba2", []gguftest.KV{
+				u("ssm.conv_kernel", 4), u("ssm.inner_size", 64), u("ssm.state_size", 16),
+				u("ssm.group_count", 2),
+			}, 3*(64+2*2*16) + 16*64,
+		},
+		{"lfm2", []gguftest.KV{
+			u("shortconv.l_cache", 3), pair(".attention.head_count_kv", []uint32{0, 2}),
+		}, 32 * 2},
+		{"kimi-linear", []gguftest.KV{
+			u("kda.head_dim", 8), pair(".attention.head_count_kv", []uint32{0, 2}),
+		}, 3*3*4*8 + 8*8*4},
+		{"minimax-01", []gguftest.KV{u("full_attention_interval", 2)}, 8 * 8 * 4},
+		{"mamba", nil, 0},
+	} {
+		s, err := archModel(t, c.arch, 2, c.kvs...).Shape()
+		require.NoError(t, err, c.arch)
+		require.True(t, s.Layers[0].Recurrent, c.arch)
+		require.Equal(t, 4*c.want, s.Layers[0].StateBytes, c.arch)
+	}
+	s, err := archModel(t, "jamba", 1, u("ssm.conv_kernel", headMax), u("ssm.inner_size", headMax),
+		u("ssm.state_size", headMax), u("ssm.group_count", headMax),
+		pair(".attention.head_count_kv", []uint32{0})).Shape()
+	require.NoError(t, err)
+	require.Greater(t, s.Layers[0].StateBytes, int64(1<<62), "it does not wrap")
+}
+
+// TestExperts: what of a layer are routed experts, and the tables that are only looked up.
+func TestExperts(t *testing.T) {
+	t.Parallel()
+	m := gguftest.Model().With(pair("llama.expert_count", uint32(4)),
+		pair("llama.expert_used_count", uint32(2)))
+	m.Tensors = append(m.Tensors, gguftest.F32("blk.1.ffn_up_exps.weight", 32, 64, 4),
+		gguftest.F32("position_embd.weight", 32, 128))
+	f, err := read(m.Bytes())
+	require.NoError(t, err)
+	s, err := f.Shape()
+	require.NoError(t, err)
+	require.Equal(t, 64, s.ExpertLength)
+	require.Equal(t, int64(4*32*128), s.TableBytes)
+	require.Equal(t, int64(4*32*64*4), s.Layers[1].ExpertBytes)
+	require.Equal(t, int64(32*64*4), s.Layers[1].ExpertParameters)
+	require.Equal(t, int64(4*32*64*4), s.Layers[1].LargestBytes)
 }
 
 func TestShapeRefused(t *testing.T) {
