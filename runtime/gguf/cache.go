@@ -43,24 +43,35 @@ func (s Shape) CacheSize(k, v TensorType) (CacheSize, error) {
 			}
 			continue
 		}
-		keys, err := rowBytes(k, l.KeyLength, l.KVHeads, i)
-		if err != nil {
-			return CacheSize{}, err
-		}
-		values, err := rowBytes(v, l.ValueLength, l.KVHeads, i)
+		bytes, err := s.LayerCache(i, k, v)
 		if err != nil {
 			return CacheSize{}, err
 		}
 		if l.Window > 0 {
 			c.Window = l.Window
 			c.WindowLayers++
-			c.WindowBytes += keys + values
+			c.WindowBytes += bytes
 		} else {
 			c.FullLayers++
-			c.FullBytes += keys + values
+			c.FullBytes += bytes
 		}
 	}
 	return c, nil
+}
+
+// LayerCache is what layer i keeps of one token, in bytes; 0 where it keeps nothing of its own.
+// Errors as CacheSize.
+func (s Shape) LayerCache(i int, k, v TensorType) (int64, error) {
+	l := s.Layers[i]
+	if !l.Cached {
+		return 0, nil
+	}
+	keys, err := rowBytes(k, l.KeyLength, l.KVHeads, i)
+	if err != nil {
+		return 0, err
+	}
+	values, err := rowBytes(v, l.ValueLength, l.KVHeads, i)
+	return keys + values, err
 }
 
 // rowBytes is the size of heads x length elements of type t.

@@ -1,0 +1,322 @@
+package plan
+
+import (
+	"math"
+	"strings"
+
+	"github.com/norion/norion/hw/device"
+	"github.com/norion/norion/runtime/gguf"
+)
+
+// Source says where a figure comes from, in the order of trust.
+type Source string
+
+const (
+	SourceMeasured Source = "measured here" // a calibration of every device in use
+	SourceFormula  Source = "formula"       // formulas over the header and the machine's rates
+	SourceGuess    Source = "guess"         // a rate of the machine is not known either
+)
+
+// spread is how far a prediction may be off, as factors, for decode and prefill.
+var spread = map[Source]struct{ decode, prefill [2]float64 }{
+	SourceMeasured: {[2]float64{0.85, 1.15}, [2]float64{0.8, 1.2}},
+	SourceFormula:  {[2]float64{0.7, 1.25}, [2]float64{0.4, 1.6}},
+	SourceGuess:    {[2]float64{0.3, 2}, [2]float64{0.2, 3}},
+}
+
+// rates are what a device reaches with a model.
+type rates struct {
+	bytes  float64 // a second, of weights and cache read while decoding
+	ops    float64 // a second
+	link   float64 // bytes a second from the host's memory; 0: weights are never borrowed
+	launch float64 // seconds for a layer, besides
+	source Source
+}
+
+// Rates of devices of which nothing is known, those of a small one of its kind.
+const (
+	hostBytesGuess    = 20e9
+	coreOpsGuess      = 60e9
+	coreBytesMax      = 12e9
+	cudaBytesGuess    = 200e9
+	cudaOpsGuess      = 20e12
+	crossingSeconds   = 50e-6 // from one device to the next
+	hostLayerSeconds  = 5e-6
+	fullLoadOfAMatrix = 0.35 // of the host's peak at 8-bit multiply-adds, in a prefill
+)
+
+// efficiency is the share of its rated bytes and operations that a kind of accelerator reaches, and
+// the seconds that launching a layer takes. docs/plan.md has what they were taken from.
+func efficiency(kind string) (bytes, ops, launch float64) {
+	switch kind {
+	case "cuda":
+		return 0.78, 0.4, 20e-6
+	case "metal":
+		return 0.8, 0.6, 25e-6
+	case "rocm":
+		return 0.65, 0.3, 20e-6
+	}
+	return 0.6, 0.3, 30e-6
+}
+
+func (w *Wish) calibrated(name string) Calibration {
+	for _, c := range w.Calibration {
+		if strings.EqualFold(c.Device, name) {
+			return c
+		}
+	}
+	return Calibration{}
+}
+
+// override puts what was measured in place of what was computed.
+func (r *rates) override(c Calibration) {
+	if c.BytesPerSecond > 0 && c.OpsPerSecond > 0 {
+		r.source = SourceMeasured
+	}
+	if c.BytesPerSecond > 0 {
+		r.bytes, r.launch = c.BytesPerSecond, 0
+	}
+	if c.OpsPerSecond > 0 {
+		r.ops = c.OpsPerSecond
+	}
+}
+
+// hostRates are those of the processor with so many threads.
+func hostRates(m device.Machine, w Wish, threads int) rates {
+	r := rates{
+		bytes: 0.8 * m.Memory.BytesPerSecond, ops: fullLoadOfAMatrix * m.CPU.Int8OpsPerSecond,
+		launch: hostLayerSeconds, source: SourceFormula,
+	}
+	n := float64(threads)
+	if m.CPU.Quota > 0 {
+		n = min(n, m.CPU.Quota)
+	}
+	if r.bytes == 0 {
+		r.bytes, r.source = hostBytesGuess, SourceGuess
+	}
+	if r.ops == 0 {
+		r.ops, r.source = n*coreOpsGuess, SourceGuess
+	} else if cores := float64(m.CPU.Cores); cores > n {
+		r.ops *= n / cores
+	}
+	r.bytes = min(r.bytes, n*coreBytesMax)
+	r.override(w.calibrated(hostName))
+	return r
+}
+
+func acceleratorRates(a device.Accelerator, w Wish) rates {
+	bytes, ops, launch := efficiency(a.Kind)
+	r := rates{
+		bytes: bytes * a.BytesPerSecond, ops: ops * a.FloatOpsPerSecond, launch: launch,
+		source: SourceFormula,
+	}
+	if !a.Unified {
+		r.link = a.LinkBytesPerSecond
+	}
+	if r.bytes == 0 {
+		r.bytes, r.source = bytes*cudaBytesGuess, SourceGuess
+	}
+	if r.ops == 0 {
+		r.ops, r.source = ops*cudaOpsGuess, SourceGuess
+	}
+	r.override(w.calibrated(a.Name))
+	return r
+}
+
+// load is what computing an item costs, whatever the device.
+type load struct {
+	weights       float64 // bytes of it without routed experts
+	experts       float64 // bytes of all routed experts
+	cache         float64 // bytes read for each sequence and step
+	ops           float64 // for each token, without experts
+	expertOps     float64 // for each token, of the experts that it uses
+	expertsUsed   float64 // share of the experts that one token uses
+	prefillTokens float64 // that the weights are read for at once
+	answersOnly   bool    // the output: a prompt needs it once
+}
+
+// loadsOf weighs the items at half of the context that was asked for. A context that had to shrink
+// is weighed there, too, so that speeds compare.
+func loadsOf(s gguf.Shape, w Wish, z *sizes, kvType string) []load {
+	out := make([]load, len(z.dense))
+	kind, _ := gguf.ParseTensorType(kvType)
+	depth := int64(w.ContextTokens / 2)
+	used := 0.0
+	if s.Experts > 0 {
+		used = float64(s.ExpertsUsed) / float64(s.Experts)
+	}
+	for i, l := range s.Layers {
+		if i >= len(s.Layers)-s.DraftLayers {
+			break
+		}
+		token, err := s.LayerCache(i, kind, kind)
+		if err != nil {
+			continue // sizesOf has refused it
+		}
+		seen := depth
+		if l.Window > 0 {
+			seen = min(seen, int64(l.Window))
+		}
+		attention := 4 * float64(l.Heads) * float64(l.KeyLength)
+		out[i] = load{
+			weights: float64(z.dense[i]), experts: float64(z.experts[i]),
+			cache:       float64(token)*float64(seen) + 2*float64(l.StateBytes),
+			ops:         2*float64(l.Parameters-l.ExpertParameters) + attention*256,
+			expertOps:   2 * float64(l.ExpertParameters) * used,
+			expertsUsed: used, prefillTokens: float64(z.micro),
+		}
+	}
+	last := len(out) - 1
+	out[last] = load{
+		weights: float64(z.dense[last]), answersOnly: true,
+		ops: 2 * float64(s.EmbeddingLength) * float64(s.VocabularySize),
+	}
+	return out
+}
+
+// step is the time of an item in a step of n sequences: what is read or what is computed, whichever
+// takes longer.
+func (l load) step(r rates, n float64) float64 {
+	return max((l.weights+n*l.cache)/r.bytes, n*l.ops/r.ops) + r.launch
+}
+
+// expertStep is the same for routed experts. Tokens choose theirs independently.
+func (l load) expertStep(r rates, n float64) float64 {
+	if l.experts == 0 {
+		return 0
+	}
+	touched := 1 - math.Pow(1-l.expertsUsed, n)
+	return max(l.experts*touched/r.bytes, n*l.expertOps/r.ops)
+}
+
+// prefill is the time of an item for one token of a prompt.
+func (l load) prefill(r rates) float64 {
+	if l.answersOnly {
+		return 0
+	}
+	return max(l.ops/r.ops, l.weights/r.bytes/l.prefillTokens)
+}
+
+func (l load) expertPrefill(r rates) float64 {
+	if l.experts == 0 {
+		return 0
+	}
+	return max(l.expertOps/r.ops, l.experts/r.bytes/l.prefillTokens)
+}
+
+// borrowed are the rates at which an accelerator computes weights that lie in the host's memory: it
+// copies them for each micro-batch.
+func borrowed(r rates) rates {
+	r.bytes = min(r.bytes, r.link)
+	return r
+}
+
+// Tokens of the request that a plan is chosen for.
+const (
+	promptTokens = 512
+	answerTokens = 128
+)
+
+// picoseconds makes times that add up the same in any order.
+func picoseconds(seconds float64) int64 { return int64(min(seconds*1e12, 1e15)) }
+
+// timing holds the costs of each item on each device: device 0 is the host. Costs are those of the
+// request that the plan is chosen for.
+type timing struct {
+	loads     []load
+	devices   []rates
+	lender    int // the accelerator that computes prefills for the host, or 0
+	sequences float64
+	all       bool      // all sequences at once count
+	dense     [][]int64 // picoseconds, sums of the first items
+	experts   [][]int64
+}
+
+func newTiming(loads []load, devices []rates, w Wish) *timing {
+	t := &timing{
+		loads: loads, devices: devices, sequences: float64(w.Sequences),
+		all: w.Priority == Throughput,
+	}
+	for d, r := range devices {
+		if d > 0 && r.link > 0 && (t.lender == 0 || r.ops > devices[t.lender].ops) {
+			t.lender = d
+		}
+	}
+	n := 1.0
+	if t.all {
+		n = t.sequences
+	}
+	for d := range devices {
+		dense, experts := make([]int64, len(loads)), make([]int64, len(loads))
+		for i, l := range loads {
+			r := devices[d]
+			a, b := t.prefillOf(i, d)
+			dense[i] = picoseconds(n*promptTokens*a + answerTokens*l.step(r, n))
+			experts[i] = picoseconds(n*promptTokens*b + answerTokens*l.expertStep(r, n))
+		}
+		t.dense, t.experts = append(t.dense, prefix(dense)), append(t.experts, prefix(experts))
+	}
+	return t
+}
+
+// prefillOf is the time of an item and of its experts for one token of a prompt, where its weights
+// lie on device d.
+func (t *timing) prefillOf(i, d int) (dense, experts float64) {
+	l, r := t.loads[i], t.devices[d]
+	dense, experts = l.prefill(r), l.expertPrefill(r)
+	if d == 0 && t.lender > 0 {
+		b := borrowed(t.devices[t.lender])
+		dense, experts = min(dense, l.prefill(b)), min(experts, l.expertPrefill(b))
+	}
+	return dense, experts
+}
+
+// faster says whether device d computes no item slower than the host.
+func (t *timing) faster(d int) bool {
+	for i := range t.loads {
+		if t.dense[d][i+1]-t.dense[d][i] > t.dense[0][i+1]-t.dense[0][i] ||
+			t.experts[d][i+1]-t.experts[d][i] > t.experts[0][i+1]-t.experts[0][i] {
+			return false
+		}
+	}
+	return true
+}
+
+// Speed is a predicted rate.
+type Speed struct {
+	TokensPerSecond float64 `json:"tokens_per_second"`
+	Low             float64 `json:"low"`
+	High            float64 `json:"high"`
+	Source          Source  `json:"source"`
+}
+
+// speeds predicts a placement: decode of one sequence, of all together, and prefill.
+func (t *timing) speeds(p *placement) (decode, together, prefill Speed) {
+	var one, all, prompt float64
+	source := SourceMeasured
+	for i := range t.loads {
+		d, experts := p.deviceOf(i)
+		l := t.loads[i]
+		one += l.step(t.devices[d], 1) + l.expertStep(t.devices[experts], 1)
+		all += l.step(t.devices[d], t.sequences) + l.expertStep(t.devices[experts], t.sequences)
+		dense, _ := t.prefillOf(i, d)
+		_, routed := t.prefillOf(i, experts)
+		prompt += dense + routed
+		for _, used := range []int{d, experts} {
+			if order[t.devices[used].source] > order[source] {
+				source = t.devices[used].source
+			}
+		}
+	}
+	crossings := float64(p.crossings()) * crossingSeconds
+	one, all = one+crossings, all+crossings
+	prompt += crossings / t.loads[0].prefillTokens
+	f := spread[source]
+	speed := func(tokens, seconds float64, f [2]float64) Speed {
+		v := tokens / seconds
+		return Speed{v, v * f[0], v * f[1], source}
+	}
+	return speed(1, one, f.decode), speed(t.sequences, all, f.decode), speed(1, prompt, f.prefill)
+}
+
+var order = map[Source]int{SourceMeasured: 0, SourceFormula: 1, SourceGuess: 2}
