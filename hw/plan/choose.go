@@ -127,33 +127,30 @@ func (p *planner) sortTypes() {
 		return float64(bytes) / float64(block)
 	}
 	p.wish.KVTypes = slices.Clone(p.wish.KVTypes)
-	slices.SortStableFunc(p.wish.KVTypes, func(a, b string) int { return cmp.Compare(bits(a), bits(b)) })
+	slices.SortStableFunc(p.wish.KVTypes, func(a, b string) int {
+		return cmp.Compare(bits(a), bits(b))
+	})
 }
 
-// try places the model with a context and a KV type; nil where it does not fit. With full, only
-// placements count that leave nothing to the host.
+// try places the model with a context and a KV type; nil where it does not fit, or with full, where
+// it does not fit without the host. The host may still get layers, where that is faster.
 func (p *planner) try(w Wish, context int, kvType string, full bool) (*choice, error) {
 	c, s, err := p.prepare(w, context, kvType)
 	if err != nil {
 		return nil, err
 	}
-	if c.where = s.best(true); c.where != nil {
-		c.full = true
-	}
-	if full {
-		return c.orNil(), nil
+	c.where = s.best(true)
+	c.full = c.where != nil
+	if full && !c.full {
+		return nil, nil
 	}
 	if other := s.best(false); other != nil && (c.where == nil || other.time < c.where.time) {
 		c.where, c.full = other, false
 	}
-	return c.orNil(), nil
-}
-
-func (c *choice) orNil() *choice {
 	if c.where == nil {
-		return nil
+		return nil, nil
 	}
-	return c
+	return c, nil
 }
 
 func (p *planner) prepare(w Wish, context int, kvType string) (*choice, *search, error) {
@@ -170,8 +167,8 @@ func (p *planner) prepare(w Wish, context int, kvType string) (*choice, *search,
 		newSearch(z, t, p.places, only), nil
 }
 
-// choose walks down from what was asked: all layers on accelerators, as asked, with another KV type,
-// with a smaller context; then the fastest that fits, in the same order. With Quality, the context
+// choose walks down from what was asked: all layers on accelerators, as asked, with another KV
+// type, with a smaller context; then the fastest that fits, in the same order. With Quality, the context
 // and the first type come before the layers.
 func (p *planner) choose() (*choice, error) {
 	w := p.wish
@@ -284,7 +281,8 @@ func (p *planner) ways() []Way {
 			out = append(out, Way{fmt.Sprintf(format, args...), c.context, sequences, c.kvType})
 		}
 	}
-	if c, err := p.largest(w, kvType, min(blockCells, w.ContextTokens), false); err == nil && c != nil {
+	least := min(blockCells, w.ContextTokens)
+	if c, err := p.largest(w, kvType, least, false); err == nil && c != nil {
 		add(c, w.Sequences, "a context of %d tokens", c.context)
 	}
 	if !w.NoFlash && !slices.Contains(w.KVTypes, "q8_0") {

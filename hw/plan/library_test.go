@@ -79,7 +79,8 @@ func TestReadMachine(t *testing.T) {
 		"a huge one":     `{"memory": {"available_bytes": 9000000000000000000}}`,
 		"no name":        `{"memory": {"available_bytes": 5}, "accelerators": [{}]}`,
 		"named CPU":      `{"memory": {"available_bytes": 5}, "accelerators": [{"name": "cpu"}]}`,
-		"twice":          `{"memory": {"available_bytes": 5}, "accelerators": [{"name": "A"}, {"name": "a"}]}`,
+		"twice": `{"memory": {"available_bytes": 5}, "accelerators": [
+			{"name": "A"}, {"name": "a"}]}`,
 		"free": `{"memory": {"available_bytes": 5}, "accelerators": [
 			{"name": "A", "free_bytes": -1}]}`,
 		"rate": `{"memory": {"available_bytes": 5}, "accelerators": [

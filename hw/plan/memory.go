@@ -198,8 +198,8 @@ func overheadOf(kind string) int64 {
 	return 192 * mib
 }
 
-// budgetOf is what a plan may use of free bytes. It is rounded down to a step, so that a change of a
-// few MiB does not change the plan.
+// budgetOf is what a plan may use of free bytes. It is rounded down to a step, so that a change of
+// a few MiB does not change the plan.
 func budgetOf(free, reserve, reserveMax int64) int64 {
 	if reserve == 0 {
 		reserve = min(free/16, reserveMax)

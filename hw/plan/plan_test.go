@@ -340,51 +340,52 @@ func TestCalibration(t *testing.T) {
 func TestRefused(t *testing.T) {
 	t.Parallel()
 	minus := -1
+	type machine = device.Machine
 	good := small()
 	for name, c := range map[string]struct {
-		change func(*gguf.Shape, *device.Machine, *Wish)
+		change func(*gguf.Shape, *machine, *Wish)
 		kind   Kind
 	}{
-		"no layers": {func(s *gguf.Shape, _ *device.Machine, _ *Wish) { s.Layers = nil }, ErrModel},
-		"layers": {func(s *gguf.Shape, _ *device.Machine, _ *Wish) {
+		"no layers": {func(s *gguf.Shape, _ *machine, _ *Wish) { s.Layers = nil }, ErrModel},
+		"layers": {func(s *gguf.Shape, _ *machine, _ *Wish) {
 			s.Layers = make([]gguf.Layer, gguf.LayersMax+1)
 		}, ErrModel},
-		"drafts":   {func(s *gguf.Shape, _ *device.Machine, _ *Wish) { s.DraftLayers = 8 }, ErrModel},
-		"negative": {func(s *gguf.Shape, _ *device.Machine, _ *Wish) { s.Layers[3].Bytes = -1 }, ErrModel},
-		"huge":     {func(s *gguf.Shape, _ *device.Machine, _ *Wish) { s.InputBytes = 1 << 60 }, ErrModel},
-		"heads":    {func(s *gguf.Shape, _ *device.Machine, _ *Wish) { s.Layers[0].Heads = 1 << 30 }, ErrModel},
-		"experts":  {func(s *gguf.Shape, _ *device.Machine, _ *Wish) { s.ExpertsUsed = 3 }, ErrModel},
-		"no memory": {func(_ *gguf.Shape, m *device.Machine, _ *Wish) {
+		"drafts":   {func(s *gguf.Shape, _ *machine, _ *Wish) { s.DraftLayers = 8 }, ErrModel},
+		"negative": {func(s *gguf.Shape, _ *machine, _ *Wish) { s.Layers[3].Bytes = -1 }, ErrModel},
+		"huge":     {func(s *gguf.Shape, _ *machine, _ *Wish) { s.InputBytes = 1 << 60 }, ErrModel},
+		"heads":    {func(s *gguf.Shape, _ *machine, _ *Wish) { s.Layers[0].Heads = 1 << 30 }, ErrModel},
+		"experts":  {func(s *gguf.Shape, _ *machine, _ *Wish) { s.ExpertsUsed = 3 }, ErrModel},
+		"no memory": {func(_ *gguf.Shape, m *machine, _ *Wish) {
 			m.Memory.AvailableBytes = 0
 		}, ErrMachine},
-		"a quota": {func(_ *gguf.Shape, m *device.Machine, _ *Wish) { m.CPU.Quota = math.NaN() }, ErrMachine},
-		"a rate": {func(_ *gguf.Shape, m *device.Machine, _ *Wish) {
+		"a quota": {func(_ *gguf.Shape, m *machine, _ *Wish) { m.CPU.Quota = math.NaN() }, ErrMachine},
+		"a rate": {func(_ *gguf.Shape, m *machine, _ *Wish) {
 			m.Memory.BytesPerSecond = math.Inf(1)
 		}, ErrMachine},
-		"a device": {func(_ *gguf.Shape, _ *device.Machine, w *Wish) {
+		"a device": {func(_ *gguf.Shape, _ *machine, w *Wish) {
 			w.Devices = []string{"CUDA7"}
 		}, ErrDevice},
-		"context": {func(_ *gguf.Shape, _ *device.Machine, w *Wish) { w.ContextTokens = -1 }, ErrWish},
-		"too long": {func(_ *gguf.Shape, _ *device.Machine, w *Wish) {
+		"context": {func(_ *gguf.Shape, _ *machine, w *Wish) { w.ContextTokens = -1 }, ErrWish},
+		"too long": {func(_ *gguf.Shape, _ *machine, w *Wish) {
 			w.ContextTokens = contextMax + 1
 		}, ErrWish},
-		"least": {func(_ *gguf.Shape, _ *device.Machine, w *Wish) { w.ContextMin = 5000 }, ErrWish},
-		"sequences": {func(_ *gguf.Shape, _ *device.Machine, w *Wish) {
+		"least": {func(_ *gguf.Shape, _ *machine, w *Wish) { w.ContextMin = 5000 }, ErrWish},
+		"sequences": {func(_ *gguf.Shape, _ *machine, w *Wish) {
 			w.Sequences = sequencesMax + 1
 		}, ErrWish},
-		"type":     {func(_ *gguf.Shape, _ *device.Machine, w *Wish) { w.KVTypes = []string{"q9"} }, ErrWish},
-		"priority": {func(_ *gguf.Shape, _ *device.Machine, w *Wish) { w.Priority = "fun" }, ErrWish},
-		"layout":   {func(_ *gguf.Shape, _ *device.Machine, w *Wish) { w.Layout = "heap" }, ErrWish},
-		"load":     {func(_ *gguf.Shape, _ *device.Machine, w *Wish) { w.Load = "fast" }, ErrWish},
-		"reserve":  {func(_ *gguf.Shape, _ *device.Machine, w *Wish) { w.ReserveBytes = -1 }, ErrWish},
-		"gpu":      {func(_ *gguf.Shape, _ *device.Machine, w *Wish) { w.GPULayers = &minus }, ErrWish},
-		"no flash": {func(_ *gguf.Shape, _ *device.Machine, w *Wish) {
+		"type":     {func(_ *gguf.Shape, _ *machine, w *Wish) { w.KVTypes = []string{"q9"} }, ErrWish},
+		"priority": {func(_ *gguf.Shape, _ *machine, w *Wish) { w.Priority = "fun" }, ErrWish},
+		"layout":   {func(_ *gguf.Shape, _ *machine, w *Wish) { w.Layout = "heap" }, ErrWish},
+		"load":     {func(_ *gguf.Shape, _ *machine, w *Wish) { w.Load = "fast" }, ErrWish},
+		"reserve":  {func(_ *gguf.Shape, _ *machine, w *Wish) { w.ReserveBytes = -1 }, ErrWish},
+		"gpu":      {func(_ *gguf.Shape, _ *machine, w *Wish) { w.GPULayers = &minus }, ErrWish},
+		"no flash": {func(_ *gguf.Shape, _ *machine, w *Wish) {
 			w.NoFlash, w.KVTypes = true, []string{"q8_0"}
 		}, ErrWish},
-		"block": {func(s *gguf.Shape, _ *device.Machine, w *Wish) {
+		"block": {func(s *gguf.Shape, _ *machine, w *Wish) {
 			s.Layers[2].KeyLength, w.KVTypes = 80, []string{"q8_0"}
 		}, ErrWish},
-		"calibration": {func(_ *gguf.Shape, _ *device.Machine, w *Wish) {
+		"calibration": {func(_ *gguf.Shape, _ *machine, w *Wish) {
 			w.Calibration = []Calibration{{"CPU", math.NaN(), 0}}
 		}, ErrWish},
 	} {

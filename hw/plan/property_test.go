@@ -59,8 +59,9 @@ func drawMachine(t *rapid.T) device.Machine {
 	bytes := rapid.Int64Range(1, 128*gib)
 	m := device.Machine{
 		CPU: device.CPU{
-			Cores: rapid.IntRange(0, 64).Draw(t, "cores"), Threads: rapid.IntRange(0, 128).Draw(t, "threads"),
-			Quota: float64(rapid.IntRange(0, 40).Draw(t, "quota")) / 4,
+			Cores:   rapid.IntRange(0, 64).Draw(t, "cores"),
+			Threads: rapid.IntRange(0, 128).Draw(t, "threads"),
+			Quota:   float64(rapid.IntRange(0, 40).Draw(t, "quota")) / 4,
 		},
 		Memory: device.RAM{
 			AvailableBytes: bytes.Draw(t, "available"),

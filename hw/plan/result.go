@@ -144,8 +144,8 @@ func (p *planner) changes(c *choice) []Change {
 	return out
 }
 
-// alternatives are what else could be had where the plan is less than was asked, or leaves layers to
-// the host.
+// alternatives are what else could be had where the plan is less than was asked, or leaves layers
+// to the host.
 func (p *planner) alternatives(c *choice) []Alternative {
 	w := p.wish
 	if len(p.devices) == 0 || w.GPULayers != nil || c.full && len(p.changes(c)) == 0 {

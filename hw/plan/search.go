@@ -228,8 +228,8 @@ func (p *partial) better(q *partial) bool {
 	return p.host < q.host
 }
 
-// insert keeps what no other state beats, the fastest first: in time alone, or with frontier in time
-// and the host's memory.
+// insert keeps what no other state beats, the fastest first: in time alone, or with frontier in
+// time and the host's memory.
 func insert(all []*partial, p *partial, frontier bool) []*partial {
 	if !frontier {
 		if len(all) == 0 || p.better(all[0]) {

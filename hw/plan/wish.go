@@ -63,7 +63,7 @@ type Wish struct {
 	// FullWindow keeps all tokens in layers with a sliding window, so that a text can be cut back
 	// anywhere.
 	FullWindow bool     `json:"full_window,omitempty"`
-	Outputs    int      `json:"outputs,omitempty"`     // logits of one step; 0: 32, or Sequences if more
+	Outputs    int      `json:"outputs,omitempty"`     // of one step; 0: 32, or Sequences if more
 	MicroBatch int      `json:"micro_batch,omitempty"` // tokens computed at once; 0: 512
 	Priority   Priority `json:"priority,omitempty"`
 	// ReserveBytes stay free on each device; 0: a sixteenth of what is free, at most 512 MiB on an
@@ -202,8 +202,8 @@ func checkMachine(m device.Machine) error {
 			c.Cores, c.PerformanceCores, c.Threads, c.Quota)
 	}
 	if !rate(c.Int8OpsPerSecond) || !rate(m.Memory.BytesPerSecond) {
-		return fault(ErrMachine, "cpu", "leave out what is not known", "%v operations and %v bytes a second",
-			c.Int8OpsPerSecond, m.Memory.BytesPerSecond)
+		return fault(ErrMachine, "cpu", "leave out what is not known",
+			"%v operations and %v bytes a second", c.Int8OpsPerSecond, m.Memory.BytesPerSecond)
 	}
 	names := map[string]bool{}
 	for _, a := range m.Accelerators {
