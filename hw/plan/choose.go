@@ -23,7 +23,7 @@ type planner struct {
 	machine device.Machine
 	wish    Wish
 	devices []device.Accelerator // that may be used
-	slower  []string             // accelerators left out because the host is faster
+	slower  []device.Accelerator // left out because the host is faster
 	places  []place              // of the host and the devices
 	rates   []rates
 	threads int
@@ -61,21 +61,25 @@ func newPlanner(s gguf.Shape, m device.Machine, w Wish) (*planner, error) {
 	}
 	loads := loadsOf(s, w, z, p.wish.KVTypes[0])
 	for _, a := range allowed {
-		r := acceleratorRates(a, w)
-		if w.Devices == nil && w.GPULayers == nil &&
-			!newTiming(loads, []rates{p.rates[0], r}, w).faster(1) {
-			p.slower = append(p.slower, a.Name)
+		pair := []rates{p.rates[0], acceleratorRates(a, w)}
+		if w.Devices == nil && w.GPULayers == nil && !newTiming(loads, pair, w).faster() {
+			p.slower = append(p.slower, a)
 			continue
 		}
-		p.devices = append(p.devices, a)
-		p.rates = append(p.rates, r)
-		p.places = append(p.places, place{
-			budget: budgetOf(max(0, a.FreeBytes-overheadOf(a.Kind)), w.ReserveBytes,
-				acceleratorReserveMax),
-			unified: a.Unified,
-		})
+		p.use(a)
 	}
 	return p, nil
+}
+
+// use lets the search place layers on an accelerator.
+func (p *planner) use(a device.Accelerator) {
+	p.devices = append(p.devices, a)
+	p.rates = append(p.rates, acceleratorRates(a, p.wish))
+	p.places = append(p.places, place{
+		budget: budgetOf(max(0, a.FreeBytes-overheadOf(a.Kind)), p.wish.ReserveBytes,
+			acceleratorReserveMax),
+		unified: a.Unified,
+	})
 }
 
 // setThreads takes the fast physical cores, within the quota of the control group: threads that
@@ -167,10 +171,28 @@ func (p *planner) prepare(w Wish, context int, kvType string) (*choice, *search,
 		newSearch(z, t, p.places, only), nil
 }
 
-// choose walks down from what was asked: all layers on accelerators, as asked, with another KV
-// type, with a smaller context; then the fastest that fits, in the same order. With Quality, the context
-// and the first type come before the layers.
+// choose leaves accelerators out that are slower than the host, unless nothing fits without them.
 func (p *planner) choose() (*choice, error) {
+	c, err := p.walk()
+	if c != nil || err != nil {
+		return c, err
+	}
+	if len(p.slower) > 0 {
+		for _, a := range p.slower {
+			p.use(a)
+		}
+		p.slower = nil
+		if c, err := p.walk(); c != nil || err != nil {
+			return c, err
+		}
+	}
+	return nil, p.noFit()
+}
+
+// walk walks down from what was asked: all layers on accelerators, as asked, with another KV
+// type, with a smaller context; then the fastest that fits, in the same order. With Quality, the
+// context and the first type come before the layers.
+func (p *planner) walk() (*choice, error) {
 	w := p.wish
 	first := len(w.KVTypes)
 	if w.Priority == Quality {
@@ -193,10 +215,7 @@ func (p *planner) choose() (*choice, error) {
 			return c, err
 		}
 	}
-	if c, err := p.shrink(w, false); c != nil || err != nil {
-		return c, err
-	}
-	return nil, p.noFit()
+	return p.shrink(w, false)
 }
 
 // shrink finds the largest context of ContextMin or more that fits.

@@ -29,8 +29,8 @@ func (p *planner) reasons(c *choice, out *Plan) []string {
 		say("%d of %d layers fit on %s; the host computes the first %d.", out.GPULayers, layers,
 			p.used(c), c.where.start)
 	}
-	for _, name := range p.slower {
-		say("%s is left out: the processor is faster.", name)
+	for _, a := range p.slower {
+		say("%s is left out: the processor is faster.", a.Name)
 	}
 	for _, change := range out.Changes {
 		say("The %s is %s in place of %s: %s.", change.Field, change.Given, change.Asked, change.Why)

@@ -271,15 +271,16 @@ func (t *timing) prefillOf(i, d int) (dense, experts float64) {
 	return dense, experts
 }
 
-// faster says whether device d computes no item slower than the host.
-func (t *timing) faster(d int) bool {
+// faster says whether device 1 computes some item faster than the host, and no experts slower.
+func (t *timing) faster() bool {
+	some := false
 	for i := range t.loads {
-		if t.dense[d][i+1]-t.dense[d][i] > t.dense[0][i+1]-t.dense[0][i] ||
-			t.experts[d][i+1]-t.experts[d][i] > t.experts[0][i+1]-t.experts[0][i] {
+		if t.experts[1][i+1]-t.experts[1][i] > t.experts[0][i+1]-t.experts[0][i] {
 			return false
 		}
+		some = some || t.dense[1][i+1]-t.dense[1][i] < t.dense[0][i+1]-t.dense[0][i]
 	}
-	return true
+	return some
 }
 
 // Speed is a predicted rate.
