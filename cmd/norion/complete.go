@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/norion/norion/hw/plan"
 	"github.com/norion/norion/runtime/llama"
 	"github.com/norion/norion/runtime/store"
 )
@@ -53,6 +54,7 @@ func completeFlags(cmd *cobra.Command) {
 	for flag, values := range map[string]func() []string{
 		"kv-type": llama.KVTypes, "load-mode": llama.LoadModes, "template": llama.PinnedTemplates,
 		"evict": evictPolicies, "speculate": speculations,
+		"machine": plan.Machines, "priority": priorities,
 	} {
 		if cmd.Flags().Lookup(flag) == nil {
 			continue

@@ -11,6 +11,7 @@ import (
 	"github.com/norion/norion/bench"
 	"github.com/norion/norion/cmd/norion/chat"
 	"github.com/norion/norion/hw/device"
+	"github.com/norion/norion/hw/plan"
 	"github.com/norion/norion/kv/snapshot"
 	"github.com/norion/norion/runtime/gguf"
 	"github.com/norion/norion/runtime/infer"
@@ -68,18 +69,20 @@ func (a *app) exitCode(err error) int {
 	switch {
 	case is(infer.KindCanceled, store.ErrCanceled, context.Canceled):
 		return exitInterrupted
-	case is(infer.KindTooLong, infer.KindNoMemory, store.ErrNoSpace, device.ErrUnmet):
+	case is(infer.KindTooLong, infer.KindNoMemory, store.ErrNoSpace, device.ErrUnmet,
+		plan.ErrNoFit):
 		return exitDoesNotFit
 	case is(infer.KindModel, infer.KindNoTemplate, infer.KindUnsupported, store.ErrName,
 		store.ErrUnknownModel, store.ErrNotPulled, store.ErrNotFound, store.ErrNotModel,
-		store.ErrDamaged, store.ErrTooNew):
+		store.ErrDamaged, store.ErrTooNew, plan.ErrModel):
 		return exitModel
 	case is(store.ErrNetwork, store.ErrUnavailable, store.ErrRefused, store.ErrNoPip,
 		store.ErrTerms, store.ErrDigest):
 		return exitSource
 	case is(infer.KindBusy, infer.KindDeadline, store.ErrLocked):
 		return exitBusy
-	case is(infer.KindInvalid, device.ErrManifest, device.ErrMachine):
+	case is(infer.KindInvalid, device.ErrManifest, device.ErrMachine,
+		plan.ErrWish, plan.ErrMachine, plan.ErrDevice, plan.ErrUnknown):
 		return exitUsage
 	}
 	if _, ok := errors.AsType[*gguf.Error](err); ok {
@@ -117,6 +120,8 @@ func (a *app) report(err error, args []string) int {
 	} else if e, ok := errors.AsType[*snapshot.Error](err); ok {
 		kind, field = string(e.Kind), e.Field
 	} else if e, ok := errors.AsType[*device.Error](err); ok {
+		kind, field = string(e.Kind), e.Field
+	} else if e, ok := errors.AsType[*plan.Error](err); ok {
 		kind, field = string(e.Kind), e.Field
 	} else if code == exitUsage {
 		kind = "usage"
@@ -176,6 +181,10 @@ func hintOf(err error) string {
 			return e.Hint
 		}
 	case *device.Error:
+		if e.Hint != "" {
+			return e.Hint
+		}
+	case *plan.Error:
 		if e.Hint != "" {
 			return e.Hint
 		}

@@ -281,9 +281,9 @@ func (p *planner) noFit() error {
 	for i, way := range e.Ways {
 		words[i] = way.Change
 	}
-	e.Hint = strings.Join(words, ", or ")
-	if e.Hint == "" {
-		e.Hint = "choose a smaller model or quantisation"
+	e.Hint = "choose a smaller model or quantisation"
+	if len(words) > 0 {
+		e.Hint = "try " + strings.Join(words, ", or ")
 	}
 	return e
 }

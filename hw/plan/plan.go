@@ -71,12 +71,12 @@ type Override struct {
 
 // Device is what one device holds.
 type Device struct {
-	Name        string `json:"name"`
-	Layers      int    `json:"layers"`        // the output counts as one
-	ExpertLayer int    `json:"expert_layers"` // layers whose routed experts are here
-	Bytes       Bytes  `json:"bytes"`
-	FreeBytes   int64  `json:"free_bytes"`   // before
-	BudgetBytes int64  `json:"budget_bytes"` // of them, what a plan may use; Overhead is not in it
+	Name         string `json:"name"`
+	Layers       int    `json:"layers"`        // the output counts as one
+	ExpertLayers int    `json:"expert_layers"` // layers whose routed experts are here
+	Bytes        Bytes  `json:"bytes"`
+	FreeBytes    int64  `json:"free_bytes"`   // before
+	BudgetBytes  int64  `json:"budget_bytes"` // of them, what a plan may use; Overhead is not in it
 }
 
 // Bytes are the bytes of one device by kind.

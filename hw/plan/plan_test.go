@@ -187,10 +187,15 @@ func TestTwoDevices(t *testing.T) {
 	require.Less(t, p.GPULayers, 9)
 	p = made(t, small(), m, Wish{Devices: []string{"CPU"}})
 	require.Zero(t, p.GPULayers)
-	// One that is slower than the host is left out, unless it is named.
+	// One that is slower than the host is left out, unless it is named or nothing fits without it.
+	m = withGPU(host(16*gib), "CUDA0", 4*gib)
 	m.Accelerators[0].BytesPerSecond, m.Accelerators[0].FloatOpsPerSecond = 1e9, 1e9
-	require.Len(t, made(t, small(), m, Wish{}).Devices, 2)
+	p = made(t, small(), m, Wish{})
+	require.Len(t, p.Devices, 1)
+	require.Contains(t, p.Reasons, "CUDA0 is left out: the processor is faster.")
 	require.Len(t, made(t, small(), m, Wish{Devices: []string{"CUDA0"}}).Devices, 2)
+	m.Memory.AvailableBytes = 400 * mib
+	require.Positive(t, made(t, small(), m, Wish{}).GPULayers)
 }
 
 // TestUnified: what an accelerator takes of shared memory is missing on the host.
@@ -217,17 +222,17 @@ func TestExperts(t *testing.T) {
 	p := made(t, s, withGPU(host(16*gib), "CUDA0", 1300*mib), Wish{})
 	require.Equal(t, 9, p.GPULayers)
 	require.Equal(t, []Override{{expertTensors, hostName}}, p.Overrides)
-	require.Equal(t, 7, p.Devices[1].ExpertLayer)
+	require.Equal(t, 7, p.Devices[1].ExpertLayers)
 
 	p = made(t, s, withGPU(host(16*gib), "CUDA0", 2*gib), Wish{})
 	require.Equal(t, 9, p.GPULayers)
 	require.Regexp(t, `^blk\\.\(1(\|\d)*\)\\.ffn`, p.Overrides[0].Pattern)
-	require.Equal(t, 7, p.Devices[0].ExpertLayer+p.Devices[1].ExpertLayer)
-	require.Positive(t, p.Devices[0].ExpertLayer)
+	require.Equal(t, 7, p.Devices[0].ExpertLayers+p.Devices[1].ExpertLayers)
+	require.Positive(t, p.Devices[0].ExpertLayers)
 
 	p = made(t, s, withGPU(host(16*gib), "CUDA0", 8*gib), Wish{})
 	require.Empty(t, p.Overrides)
-	require.Equal(t, 7, p.Devices[0].ExpertLayer)
+	require.Equal(t, 7, p.Devices[0].ExpertLayers)
 }
 
 // TestFixed: what the user fixed stays.

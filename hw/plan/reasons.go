@@ -13,18 +13,20 @@ func (p *planner) reasons(c *choice, out *Plan) []string {
 	switch {
 	case len(p.machine.Accelerators) == 0:
 		say("The machine has no accelerator, so the processor computes all %d layers.", layers)
-	case len(p.devices) == 0 && len(p.slower) == 0:
+	case len(p.slower) > 0 && len(c.where.spans) == 0:
+		say("The processor computes all %d layers.", layers)
+	case len(p.devices) == 0:
 		say("No accelerator may be used, so the processor computes all %d layers.", layers)
 	case c.full:
 		say("All %d layers fit on %s: nothing is left to the host's slower memory.", layers,
 			p.used(c))
 	case len(c.where.spans) == 0:
-		say("No layer fits on an accelerator together with its scratch, so the processor computes "+
-			"all %d.", layers)
+		say("The processor computes all %d layers: no accelerator has room for one and its scratch, or "+
+			"none is faster.", layers)
 	case c.where.start == 0:
 		say("All %d layers have their attention and shared weights on %s; the routed experts of %d "+
 			"layers stay in the host's memory, where a token needs %d of %d.", layers, p.used(c),
-			out.Devices[len(out.Devices)-1].ExpertLayer, p.shape.ExpertsUsed, p.shape.Experts)
+			out.Devices[len(out.Devices)-1].ExpertLayers, p.shape.ExpertsUsed, p.shape.Experts)
 	default:
 		say("%d of %d layers fit on %s; the host computes the first %d.", out.GPULayers, layers,
 			p.used(c), c.where.start)
@@ -67,9 +69,12 @@ func (p *planner) sayMemory(c *choice, out *Plan, say func(string, ...any)) {
 	if out.MicroBatch < p.wish.MicroBatch {
 		say("A micro-batch is not larger than the context.")
 	}
-	if w := out.Decode.Source; w == SourceGuess {
-		say("A rate of a device in use is not known, so the speeds are guesses; measure the machine " +
-			"to know them.")
+	if out.Decode.Source == SourceGuess {
+		say("The memory rate of a device in use is not known, so the speed of decoding is a guess.")
+	}
+	if out.Prefill.Source == SourceGuess {
+		say("The operations that a device in use does in a second are not known, so the speed of " +
+			"prefill is a guess.")
 	}
 }
 
@@ -77,13 +82,14 @@ func (p *planner) sayHost(out *Plan, say func(string, ...any)) {
 	cpu := p.machine.CPU
 	switch {
 	case p.wish.Threads > 0:
-		say("%d threads, as asked.", out.Threads)
+		say("Threads are %d, as asked.", out.Threads)
 	case cpu.Quota > 0 && int(max(1, cpu.Quota)) == out.Threads:
-		say("%d threads: the control group grants %.3g processors.", out.Threads, cpu.Quota)
+		say("Threads are %d: the control group grants %.3g processors.", out.Threads, cpu.Quota)
 	case cpu.PerformanceCores > 0 && cpu.PerformanceCores < cpu.Cores:
-		say("%d threads: one for each performance core, since all wait for the slowest.", out.Threads)
+		say("Threads are %d, one for each performance core, since all wait for the slowest.",
+			out.Threads)
 	default:
-		say("%d threads: one for each physical core.", out.Threads)
+		say("Threads are %d, one for each physical core.", out.Threads)
 	}
 	switch {
 	case p.wish.Load != "":

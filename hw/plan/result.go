@@ -49,7 +49,7 @@ func (p *planner) weigh(c *choice) []Device {
 		host.Bytes.Weights += c.z.host[i] + c.z.experts[i]
 		host.Bytes.KV += c.z.kv[i]
 		if c.z.experts[i] > 0 {
-			host.ExpertLayer++
+			host.ExpertLayers++
 		}
 	}
 	host.Bytes.Weights += c.z.input
@@ -69,10 +69,10 @@ func (p *planner) weigh(c *choice) []Device {
 				case c.z.experts[i] == 0:
 				case i < s.keep:
 					host.Bytes.Weights += c.z.experts[i]
-					host.ExpertLayer++
+					host.ExpertLayers++
 				default:
 					v.Bytes.Weights += c.z.experts[i]
-					v.ExpertLayer++
+					v.ExpertLayers++
 				}
 			}
 			v.Bytes.Compute = c.z.compute(s.to > last, c.where.borrow, c.where.copies)
@@ -111,7 +111,7 @@ func (p *planner) overrides(c *choice) []Override {
 func (p *planner) memoryPolicy(out *Plan, host Device) {
 	m := p.machine
 	total, half := host.Bytes.Total(), m.Memory.AvailableBytes/2
-	computes := host.Layers > 0 || host.ExpertLayer > 0
+	computes := host.Layers > 0 || host.ExpertLayers > 0
 	out.Load = LoadMap
 	if computes && out.GPULayers == 0 && m.Memory.HugePages && total <= half {
 		out.Load = LoadRead

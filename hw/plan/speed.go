@@ -2,6 +2,7 @@ package plan
 
 import (
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/norion/norion/hw/device"
@@ -30,7 +31,8 @@ type rates struct {
 	ops    float64 // a second
 	link   float64 // bytes a second from the host's memory; 0: weights are never borrowed
 	launch float64 // seconds for a layer, besides
-	source Source
+
+	bytesSource, opsSource Source
 }
 
 // Rates of devices of which nothing is known, those of a small one of its kind.
@@ -70,14 +72,11 @@ func (w *Wish) calibrated(name string) Calibration {
 
 // override puts what was measured in place of what was computed.
 func (r *rates) override(c Calibration) {
-	if c.BytesPerSecond > 0 && c.OpsPerSecond > 0 {
-		r.source = SourceMeasured
-	}
 	if c.BytesPerSecond > 0 {
-		r.bytes, r.launch = c.BytesPerSecond, 0
+		r.bytes, r.launch, r.bytesSource = c.BytesPerSecond, 0, SourceMeasured
 	}
 	if c.OpsPerSecond > 0 {
-		r.ops = c.OpsPerSecond
+		r.ops, r.opsSource = c.OpsPerSecond, SourceMeasured
 	}
 }
 
@@ -85,17 +84,17 @@ func (r *rates) override(c Calibration) {
 func hostRates(m device.Machine, w Wish, threads int) rates {
 	r := rates{
 		bytes: 0.8 * m.Memory.BytesPerSecond, ops: fullLoadOfAMatrix * m.CPU.Int8OpsPerSecond,
-		launch: hostLayerSeconds, source: SourceFormula,
+		launch: hostLayerSeconds, bytesSource: SourceFormula, opsSource: SourceFormula,
 	}
 	n := float64(threads)
 	if m.CPU.Quota > 0 {
 		n = min(n, m.CPU.Quota)
 	}
 	if r.bytes == 0 {
-		r.bytes, r.source = hostBytesGuess, SourceGuess
+		r.bytes, r.bytesSource = hostBytesGuess, SourceGuess
 	}
 	if r.ops == 0 {
-		r.ops, r.source = n*coreOpsGuess, SourceGuess
+		r.ops, r.opsSource = n*coreOpsGuess, SourceGuess
 	} else if cores := float64(m.CPU.Cores); cores > n {
 		r.ops *= n / cores
 	}
@@ -108,16 +107,16 @@ func acceleratorRates(a device.Accelerator, w Wish) rates {
 	bytes, ops, launch := efficiency(a.Kind)
 	r := rates{
 		bytes: bytes * a.BytesPerSecond, ops: ops * a.FloatOpsPerSecond, launch: launch,
-		source: SourceFormula,
+		bytesSource: SourceFormula, opsSource: SourceFormula,
 	}
 	if !a.Unified {
 		r.link = a.LinkBytesPerSecond
 	}
 	if r.bytes == 0 {
-		r.bytes, r.source = bytes*cudaBytesGuess, SourceGuess
+		r.bytes, r.bytesSource = bytes*cudaBytesGuess, SourceGuess
 	}
 	if r.ops == 0 {
-		r.ops, r.source = ops*cudaOpsGuess, SourceGuess
+		r.ops, r.opsSource = ops*cudaOpsGuess, SourceGuess
 	}
 	r.override(w.calibrated(a.Name))
 	return r
@@ -294,7 +293,7 @@ type Speed struct {
 // speeds predicts a placement: decode of one sequence, of all together, and prefill.
 func (t *timing) speeds(p *placement) (decode, together, prefill Speed) {
 	var one, all, prompt float64
-	source := SourceMeasured
+	bytesSource, opsSource := SourceMeasured, SourceMeasured
 	for i := range t.loads {
 		d, experts := p.deviceOf(i)
 		l := t.loads[i]
@@ -304,20 +303,27 @@ func (t *timing) speeds(p *placement) (decode, together, prefill Speed) {
 		_, routed := t.prefillOf(i, experts)
 		prompt += dense + routed
 		for _, used := range []int{d, experts} {
-			if order[t.devices[used].source] > order[source] {
-				source = t.devices[used].source
-			}
+			bytesSource = worse(bytesSource, t.devices[used].bytesSource)
+			opsSource = worse(opsSource, t.devices[used].opsSource)
 		}
 	}
 	crossings := float64(p.crossings()) * crossingSeconds
 	one, all = one+crossings, all+crossings
 	prompt += crossings / t.loads[0].prefillTokens
-	f := spread[source]
-	speed := func(tokens, seconds float64, f [2]float64) Speed {
+	speed := func(tokens, seconds float64, f [2]float64, source Source) Speed {
 		v := tokens / seconds
 		return Speed{v, v * f[0], v * f[1], source}
 	}
-	return speed(1, one, f.decode), speed(t.sequences, all, f.decode), speed(1, prompt, f.prefill)
+	f := spread[bytesSource].decode
+	return speed(1, one, f, bytesSource), speed(t.sequences, all, f, bytesSource),
+		speed(1, prompt, spread[opsSource].prefill, opsSource)
 }
 
-var order = map[Source]int{SourceMeasured: 0, SourceFormula: 1, SourceGuess: 2}
+// worse is the source that is trusted less.
+func worse(a, b Source) Source {
+	order := []Source{SourceMeasured, SourceFormula, SourceGuess}
+	if slices.Index(order, a) > slices.Index(order, b) {
+		return a
+	}
+	return b
+}
