@@ -189,7 +189,7 @@ func (a *app) writePlan(p plan.Plan) error {
 	}
 	fmt.Fprintln(a.out)
 	line("bytes", "by %s", p.MemorySource)
-	line("decode", "%s", speedText(p.Decode))
+	line("decode", "%s, %d tokens in the cache", speedText(p.Decode), p.DepthTokens)
 	if p.Sequences > 1 {
 		line("", "%s, all %d sequences together", speedText(p.DecodeAll), p.Sequences)
 	}

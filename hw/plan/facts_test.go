@@ -127,6 +127,24 @@ func TestPublishedSpeeds(t *testing.T) {
 	}
 }
 
+// TestPublishedScratch: the scratch of logits on a CUDA device, where an output was reserved for each
+// token of a micro-batch. The formula allows for what else lives then.
+func TestPublishedScratch(t *testing.T) {
+	t.Parallel()
+	// SciSharp/LLamaSharp issue 1099: Qwen2.5 3B, 300.75 MiB on CUDA0 with a context of 4096.
+	m := modelFile{
+		Quantisation: "Q4_K_M", Layers: 36, Embedding: 2048, Heads: 16, KVHeads: 2, Head: 128,
+		FeedForward: 11008, Vocabulary: 151936, Tied: true,
+	}
+	w := Wish{Outputs: 512}.withDefaults(m.shape())
+	z, err := sizesOf(m.shape(), w, 4096, "f16")
+	require.NoError(t, err)
+	require.EqualValues(t, 144*mib, prefix(z.kv)[len(z.kv)])
+	got := float64(z.compute(true, false, 1)) / mib
+	require.GreaterOrEqual(t, got, 300.75)
+	require.LessOrEqual(t, got, 300.75*1.05)
+}
+
 // eight is a machine with eight accelerators of so much memory.
 func eight(free int64) device.Machine {
 	m := host(512 * gib)

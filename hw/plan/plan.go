@@ -50,10 +50,11 @@ type Plan struct {
 	Devices      []Device `json:"devices"`
 	MemorySource Source   `json:"memory_source"` // of all bytes
 
-	// Speeds, where half of the context that was asked for is in use.
-	Decode    Speed `json:"decode"`     // of one sequence alone
-	DecodeAll Speed `json:"decode_all"` // of all sequences together
-	Prefill   Speed `json:"prefill"`    // of one prompt
+	// Speeds, where so many tokens of a sequence are in the cache: half of what was asked for.
+	DepthTokens int   `json:"depth_tokens"`
+	Decode      Speed `json:"decode"`     // of one sequence alone
+	DecodeAll   Speed `json:"decode_all"` // of all sequences together
+	Prefill     Speed `json:"prefill"`    // of one prompt
 	// RequestSeconds is the time that the plan was chosen by: a prompt of 512 tokens and an answer
 	// of 128, in all sequences at once where throughput is wanted.
 	RequestSeconds float64 `json:"request_seconds"`

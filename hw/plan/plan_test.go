@@ -404,3 +404,32 @@ func TestRefused(t *testing.T) {
 		require.NotEmpty(t, e.Error())
 	}
 }
+
+// TestNotLoaded: layers that only draft hold nothing; what is not counted is said.
+func TestNotLoaded(t *testing.T) {
+	t.Parallel()
+	s := small()
+	whole := made(t, s, host(16*gib), Wish{})
+	s.DraftLayers, s.CacheExtra = 2, true
+	p := made(t, s, host(16*gib), Wish{})
+	require.Equal(t, whole.Devices[0].Bytes.Weights-2*45*mib, p.Devices[0].Bytes.Weights)
+	require.Equal(t, whole.Devices[0].Bytes.KV/8*6, p.Devices[0].Bytes.KV)
+	require.Contains(t, p.Reasons, "The last 2 layers only draft and are not loaded.")
+	require.Contains(t, p.Reasons,
+		"The model keeps an index beside its cache that is not counted: allow for more.")
+	require.Greater(t, p.Decode.TokensPerSecond, whole.Decode.TokensPerSecond)
+}
+
+// TestHostRates: a prefill is as fast as the processor's share of its measured operations.
+func TestHostRates(t *testing.T) {
+	t.Parallel()
+	m := host(16 * gib)
+	m.CPU.Int8OpsPerSecond = 8e12
+	p := made(t, small(), m, Wish{})
+	require.Equal(t, SourceFormula, p.Prefill.Source)
+	m.CPU.Quota = 2
+	slow := made(t, small(), m, Wish{})
+	require.InEpsilon(t, p.Prefill.TokensPerSecond/4, slow.Prefill.TokensPerSecond, 0.05)
+	require.Less(t, slow.Decode.TokensPerSecond, p.Decode.TokensPerSecond,
+		"two processors do not read as much as eight")
+}

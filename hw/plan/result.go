@@ -20,7 +20,7 @@ func (p *planner) plan(c *choice) Plan {
 		Outputs: w.Outputs, Priority: w.Priority,
 		GPULayers: len(c.z.dense) - c.where.start, Overrides: p.overrides(c),
 		Threads: p.threads, BatchThreads: p.batch, MemorySource: SourceFormula,
-		RequestSeconds: seconds(c.where.time),
+		DepthTokens: w.ContextTokens / 2, RequestSeconds: seconds(c.where.time),
 	}
 	out.Decode, out.DecodeAll, out.Prefill = c.t.speeds(c.where)
 	out.Devices = p.weigh(c)

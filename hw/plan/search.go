@@ -1,6 +1,9 @@
 package plan
 
-import "slices"
+import (
+	"math"
+	"slices"
+)
 
 // span is what one accelerator holds: items [from, to), and of their routed experts those of
 // [keep, to); those before are in the host's memory.
@@ -54,22 +57,23 @@ type search struct {
 	z      *sizes
 	t      *timing
 	places []place
+	host   int64 // what of the host's memory may be used
 
 	full   bool // every item and expert goes to an accelerator
 	only   int  // so many items on accelerators and no others; -1: any
 	copies int64
 
-	dense, host, experts []int64 // sums of the bytes of the first items, caches included
+	dense, hosted, experts []int64 // sums of the bytes of the first items, caches included
 }
 
 func newSearch(z *sizes, t *timing, places []place, only int) *search {
-	s := &search{z: z, t: t, places: places, only: only, copies: 1}
+	s := &search{z: z, t: t, places: places, host: places[0].budget, only: only, copies: 1}
 	n := len(z.dense)
-	dense, host := make([]int64, n), make([]int64, n)
+	dense, hosted := make([]int64, n), make([]int64, n)
 	for i := range n {
-		dense[i], host[i] = z.dense[i]+z.kv[i], z.host[i]+z.kv[i]
+		dense[i], hosted[i] = z.dense[i]+z.kv[i], z.host[i]+z.kv[i]
 	}
-	s.dense, s.host, s.experts = prefix(dense), prefix(host), prefix(z.experts)
+	s.dense, s.hosted, s.experts = prefix(dense), prefix(hosted), prefix(z.experts)
 	return s
 }
 
@@ -91,10 +95,10 @@ func (s *search) best(full bool) *placement {
 		s.copies = 4 // llama.cpp computes micro-batches in a pipeline
 	}
 	last := s.run(false)
-	if last == nil || last.host > s.places[0].budget {
+	if last == nil || last.host > s.host {
 		last = s.run(true)
 	}
-	if last == nil || last.host > s.places[0].budget {
+	if last == nil || last.host > s.host {
 		return nil
 	}
 	return s.placement(last)
@@ -103,9 +107,7 @@ func (s *search) best(full bool) *placement {
 // least gives the placement that needs least of the host's memory, whatever the host has.
 func (s *search) least() *placement {
 	s.full, s.copies = false, 1
-	budget := s.places[0].budget
-	s.places[0].budget = 4 * bytesMax * int64(len(s.z.dense))
-	defer func() { s.places[0].budget = budget }()
+	s.host = math.MaxInt64
 	var best *partial
 	for _, p := range s.states(true) {
 		if best == nil || p.host < best.host {
@@ -135,9 +137,9 @@ func (s *search) states(frontier bool) []*partial {
 		if s.full && start > 0 || s.only >= 0 && start != n-min(s.only, n) {
 			continue
 		}
-		host := s.host[start] + s.experts[start] + s.hostFixed(start > 0)
+		host := s.hosted[start] + s.experts[start] + s.hostFixed(start > 0)
 		p := &partial{time: s.t.dense[0][start] + s.t.experts[0][start], host: host, start: start}
-		if !frontier || host <= s.places[0].budget {
+		if !frontier || host <= s.host {
 			now[start] = []*partial{p}
 		}
 	}
@@ -195,7 +197,7 @@ func (s *search) extend(states []*partial, next [][]*partial, d, from int, front
 				time: p.time + entered, host: p.host + host, fill: max(p.fill, fill), before: p,
 				span: span{d, from, keep, to}, start: p.start,
 			}
-			if frontier && q.host > s.places[0].budget {
+			if frontier && q.host > s.host {
 				continue
 			}
 			if at := next[to]; !frontier && len(at) > 0 && !q.better(at[0]) {
