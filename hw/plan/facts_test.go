@@ -127,8 +127,8 @@ func TestPublishedSpeeds(t *testing.T) {
 	}
 }
 
-// TestPublishedScratch: the scratch of logits on a CUDA device, where an output was reserved for each
-// token of a micro-batch. The formula allows for what else lives then.
+// TestPublishedScratch: the scratch of logits on a CUDA device, where an output was reserved for
+// each token of a micro-batch. The formula allows for what else lives then.
 func TestPublishedScratch(t *testing.T) {
 	t.Parallel()
 	// SciSharp/LLamaSharp issue 1099: Qwen2.5 3B, 300.75 MiB on CUDA0 with a context of 4096.

@@ -29,6 +29,9 @@ func drawShape(t *rapid.T) gguf.Shape {
 		s.Experts = number("number of experts", 2, 256)
 		s.ExpertsUsed, s.ExpertLength = number("used", 1, s.Experts), 64*number("length", 1, 64)
 	}
+	if number("drafts", 0, 4) == 0 {
+		s.DraftLayers = len(s.Layers) / 2
+	}
 	if number("windows", 0, 3) == 0 {
 		s.Window = number("window", 1, 8192)
 	}
@@ -169,6 +172,7 @@ func TestSearchIsExact(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s, m, w := drawShape(t), drawMachine(t), drawWish(t)
 		s.Layers = s.Layers[:min(len(s.Layers), 5)]
+		s.DraftLayers = min(s.DraftLayers, len(s.Layers)-1)
 		m.Accelerators = m.Accelerators[:min(len(m.Accelerators), 2)]
 		p, err := newPlanner(s, m, w.withDefaults(s))
 		require.NoError(t, err)

@@ -131,6 +131,7 @@ type load struct {
 	expertOps     float64 // for each token, of the experts that it uses
 	expertsUsed   float64 // share of the experts that one token uses
 	prefillTokens float64 // that the weights are read for at once
+	launches      float64 // 1, or 0 for a layer that is not loaded
 	answersOnly   bool    // the output: a prompt needs it once
 }
 
@@ -146,7 +147,8 @@ func loadsOf(s gguf.Shape, w Wish, z *sizes, kvType string) []load {
 	}
 	for i, l := range s.Layers {
 		if i >= len(s.Layers)-s.DraftLayers {
-			break
+			out[i].prefillTokens = float64(z.micro)
+			continue
 		}
 		token, err := s.LayerCache(i, kind, kind)
 		if err != nil {
@@ -162,12 +164,12 @@ func loadsOf(s gguf.Shape, w Wish, z *sizes, kvType string) []load {
 			cache:       float64(token)*float64(seen) + 2*float64(l.StateBytes),
 			ops:         2*float64(l.Parameters-l.ExpertParameters) + attention*256,
 			expertOps:   2 * float64(l.ExpertParameters) * used,
-			expertsUsed: used, prefillTokens: float64(z.micro),
+			expertsUsed: used, prefillTokens: float64(z.micro), launches: 1,
 		}
 	}
 	last := len(out) - 1
 	out[last] = load{
-		weights: float64(z.dense[last]), answersOnly: true,
+		weights: float64(z.dense[last]), answersOnly: true, launches: 1,
 		ops: 2 * float64(s.EmbeddingLength) * float64(s.VocabularySize),
 	}
 	return out
@@ -176,7 +178,7 @@ func loadsOf(s gguf.Shape, w Wish, z *sizes, kvType string) []load {
 // step is the time of an item in a step of n sequences: what is read or what is computed, whichever
 // takes longer.
 func (l load) step(r rates, n float64) float64 {
-	return max((l.weights+n*l.cache)/r.bytes, n*l.ops/r.ops) + r.launch
+	return max((l.weights+n*l.cache)/r.bytes, n*l.ops/r.ops) + l.launches*r.launch
 }
 
 // expertStep is the same for routed experts. Tokens choose theirs independently.
