@@ -63,7 +63,7 @@ of the library: ` + strings.Join(plan.Models(), ", ") + `.`,
 	fs.StringSliceVar(&f.wish.Devices, "device", nil,
 		"`NAME` of a device that may be used; may be repeated; CPU alone uses no GPU")
 	fs.BoolVar(&f.wish.FullWindow, "full-window", false,
-		"keep all tokens in layers with a sliding window, as run and chat do with --cache")
+		"keep all tokens in layers with a sliding window, as chat does, and run with --cache")
 	fs.BoolVar(&f.asJSON, "json", false, "print a JSON object")
 	group(fs, "Model", func(fs *pflag.FlagSet) {
 		fs.IntVarP(&f.wish.ContextTokens, "ctx", "c", 0,
