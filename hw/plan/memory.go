@@ -2,6 +2,7 @@ package plan
 
 import (
 	"math"
+	"slices"
 
 	"github.com/norion/norion/runtime/gguf"
 )
@@ -140,12 +141,18 @@ func (z *sizes) scratch(s gguf.Shape, w Wish) {
 			forward = max(forward, int64(l.FeedForward))
 		}
 	}
+	latent := slices.ContainsFunc(s.Layers, func(l gguf.Layer) bool {
+		return l.Cached && l.ValueLength == 0
+	})
 	perCell := int64(2) // a mask of f16
 	if w.NoFlash {
 		perCell = 4
 	}
 	z.masks = times(z.micro, perCell, z.cells+z.windowCells)
 	values := 3*forward + 3*width + max(width, query)
+	if latent {
+		values = max(values, 5*query/2+4*width)
+	}
 	if used := int64(s.ExpertsUsed); used > 0 {
 		routed := used * int64(s.ExpertLength)
 		values = max(values, 3*routed+3*width+max(width, query), 2*used*width+routed+3*width)
