@@ -18,11 +18,15 @@ const (
 	SourceGuess    Source = "guess"         // a rate of the machine is not known either
 )
 
-// spread is how far a prediction may be off, as factors, for decode and prefill.
-var spread = map[Source]struct{ decode, prefill [2]float64 }{
-	SourceMeasured: {[2]float64{0.85, 1.15}, [2]float64{0.8, 1.2}},
-	SourceFormula:  {[2]float64{0.7, 1.25}, [2]float64{0.4, 1.6}},
-	SourceGuess:    {[2]float64{0.3, 2}, [2]float64{0.2, 3}},
+// spread is how far a prediction may be off, as factors.
+func (s Source) spread() (decode, prefill [2]float64) {
+	switch s {
+	case SourceMeasured:
+		return [2]float64{0.85, 1.15}, [2]float64{0.8, 1.2}
+	case SourceFormula:
+		return [2]float64{0.7, 1.25}, [2]float64{0.4, 1.6}
+	}
+	return [2]float64{0.3, 2}, [2]float64{0.2, 3}
 }
 
 // rates are what a device reaches with a model.
@@ -35,16 +39,21 @@ type rates struct {
 	bytesSource, opsSource Source
 }
 
-// Rates of devices of which nothing is known, those of a small one of its kind.
+// Rates of a small device of its kind, for one of which nothing is known.
 const (
-	hostBytesGuess    = 20e9
-	coreOpsGuess      = 60e9
-	coreBytesMax      = 12e9
-	cudaBytesGuess    = 200e9
-	cudaOpsGuess      = 20e12
-	crossingSeconds   = 50e-6 // from one device to the next
-	hostLayerSeconds  = 5e-6
-	fullLoadOfAMatrix = 0.35 // of the host's peak at 8-bit multiply-adds, in a prefill
+	hostBytesGuess        = 20e9
+	coreOpsGuess          = 60e9
+	acceleratorBytesGuess = 200e9
+	acceleratorOpsGuess   = 20e12
+)
+
+// What the processor reaches, and what the ways between devices cost.
+const (
+	hostBytesShare   = 0.8  // of its measured rate
+	hostOpsShare     = 0.35 // of its peak at 8-bit multiply-adds
+	coreBytesMax     = 12e9 // that one thread reads in a second
+	hostLayerSeconds = 5e-6
+	crossingSeconds  = 50e-6 // from one device to the next
 )
 
 // efficiency is the share of its rated bytes and operations that a kind of accelerator reaches, and
@@ -83,7 +92,7 @@ func (r *rates) override(c Calibration) {
 // hostRates are those of the processor with so many threads.
 func hostRates(m device.Machine, w Wish, threads int) rates {
 	r := rates{
-		bytes: 0.8 * m.Memory.BytesPerSecond, ops: fullLoadOfAMatrix * m.CPU.Int8OpsPerSecond,
+		bytes: hostBytesShare * m.Memory.BytesPerSecond, ops: hostOpsShare * m.CPU.Int8OpsPerSecond,
 		launch: hostLayerSeconds, bytesSource: SourceFormula, opsSource: SourceFormula,
 	}
 	n := float64(threads)
@@ -113,10 +122,10 @@ func acceleratorRates(a device.Accelerator, w Wish) rates {
 		r.link = a.LinkBytesPerSecond
 	}
 	if r.bytes == 0 {
-		r.bytes, r.bytesSource = bytes*cudaBytesGuess, SourceGuess
+		r.bytes, r.bytesSource = bytes*acceleratorBytesGuess, SourceGuess
 	}
 	if r.ops == 0 {
-		r.ops, r.opsSource = ops*cudaOpsGuess, SourceGuess
+		r.ops, r.opsSource = ops*acceleratorOpsGuess, SourceGuess
 	}
 	r.override(w.calibrated(a.Name))
 	return r
@@ -316,9 +325,10 @@ func (t *timing) speeds(p *placement) (decode, together, prefill Speed) {
 		v := tokens / seconds
 		return Speed{v, v * f[0], v * f[1], source}
 	}
-	f := spread[bytesSource].decode
+	f, _ := bytesSource.spread()
+	_, g := opsSource.spread()
 	return speed(1, one, f, bytesSource), speed(t.sequences, all, f, bytesSource),
-		speed(1, prompt, spread[opsSource].prefill, opsSource)
+		speed(1, prompt, g, opsSource)
 }
 
 // worse is the source that is trusted less.
