@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 
@@ -88,7 +89,7 @@ func (c *conditions) live(o engine.Options) {
 		for i, r := range c.requests {
 			n := len(r.Tokens) - 10
 			other := r
-			other.Tokens = append(r.Tokens[:n:n], someTokens(1, 20)...)
+			other.Tokens = slices.Concat(r.Tokens[:n], someTokens(1, 20))
 			_, _, _ = steps(c.t, e, other)
 			got, u, _ := steps(c.t, e, r)
 			require.Equal(c.t, c.want[i], got, "request %d behind others, reused %+v", i, u.Cached)
@@ -127,7 +128,10 @@ func company(t *testing.T, e infer.Backend, others int) (leave func()) {
 		gone.Go(func() {
 			first := sync.OnceFunc(begun.Done)
 			defer first()
-			for range e.Generate(ctx, r) {
+			for _, err := range e.Generate(ctx, r) {
+				if err != nil && ctx.Err() == nil {
+					t.Error(err)
+				}
 				first()
 			}
 		})
