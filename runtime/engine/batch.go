@@ -14,19 +14,20 @@ import (
 
 // stepState is one step in the making. Its slices are used again.
 type stepState struct {
-	parts    []part
-	picks    []llama.Pick
-	prompts  []*generation // scratch of fillShared
-	group    *group        // whose step it is
-	members  int           // of it, that run
-	streams  int           // sequences that got their next token
-	prefill  int           // tokens of prompts
-	before   float64       // tokens that those attend to, summed over them
-	drafted  int           // tokens that were guessed
-	spare    int           // outputs left for guesses
-	switched bool          // other adapters came to apply
-	moved    bool          // something else changed, so that the next look may find more
-	turn     int           // counts the steps that were made up
+	parts     []part
+	picks     []llama.Pick
+	prompts   []*generation // scratch of fillShared
+	group     *group        // whose step it is
+	members   int           // of it, that run
+	streams   int           // sequences that got their next token
+	prefill   int           // tokens of prompts
+	before    float64       // tokens that those attend to, summed over them
+	drafted   int           // tokens that were guessed
+	spare     int           // outputs left for guesses
+	switched  bool          // other adapters came to apply
+	moved     bool          // something else changed, so that the next look may find more
+	turn      int           // counts the steps that were made up
+	contested int           // counts those in which several prompts wait, up to promptShare
 }
 
 // part is what one request has in a step.
@@ -118,11 +119,41 @@ func (w *worker) fillShared() {
 			s.prompts = append(s.prompts, g)
 		}
 	}
+	w.orderPrompts()
 	room := min(w.c.Info().MicroBatch, w.c.Batch().Room())
 	if s.streams > 0 {
 		room = min(room, w.chunk())
 	}
-	w.fillPrompts(room)
+	for _, g := range s.prompts {
+		if g.seq == kv.NoSeq {
+			continue // parked or ended, for the room of another
+		}
+		at := float64(w.cells.cache.Length(g.seq))
+		n := w.add(g, room)
+		room -= n
+		s.prefill += n
+		s.before += float64(n) * (at + float64(n)/2)
+	}
+}
+
+// promptShare: in one step of so many, the prompt that was admitted first comes first.
+const promptShare = 4
+
+// orderPrompts puts the prompt with the fewest tokens left first, as the mean time to the first
+// token is then the least; now and then the one that was admitted first, so that none waits for
+// ever.
+func (w *worker) orderPrompts() {
+	s := &w.step
+	if s.contested++; len(s.prompts) < 2 {
+		s.contested = 0
+	}
+	rest := s.prompts
+	if s.contested == promptShare {
+		s.contested, rest = 0, rest[1:]
+	}
+	slices.SortStableFunc(rest, func(a, b *generation) int {
+		return cmp.Compare(len(a.pending), len(b.pending))
+	})
 }
 
 // chunk is how many tokens of prompts may come with a step of answers. What would be left for less
@@ -131,13 +162,11 @@ func (w *worker) chunk() int {
 	if len(w.step.prompts) == 0 {
 		return 0
 	}
-	first, all := w.step.prompts[0], 0
+	all := 0
 	for _, g := range w.step.prompts {
-		if all += len(g.pending); len(g.pending) < len(first.pending) {
-			first = g
-		}
+		all += len(g.pending)
 	}
-	n := w.step.group.pace.chunk(w.cells.cache.Length(first.seq))
+	n := w.step.group.pace.chunk(w.cells.cache.Length(w.step.prompts[0].seq))
 	switch {
 	case n >= chunkTile && all < n+chunkTile:
 		return all
@@ -145,37 +174,6 @@ func (w *worker) chunk() int {
 		n++ // llama.cpp takes one token of each stream first, and then what is left of this one
 	}
 	return n
-}
-
-// promptShare is the part of a step's prompt tokens, one in so many, that the prompt admitted first
-// can have whatever the others need.
-const promptShare = 4
-
-// fillPrompts computes up to room tokens of s.prompts. The one with the fewest tokens left comes
-// first, as the mean time to the first token is then the least; a share is kept for the one that
-// was admitted first, so that none waits for ever.
-func (w *worker) fillPrompts(room int) {
-	s := &w.step
-	if len(s.prompts) == 0 {
-		return
-	}
-	first, kept := s.prompts[0], room/promptShare
-	slices.SortStableFunc(s.prompts, func(a, b *generation) int {
-		return cmp.Compare(len(a.pending), len(b.pending))
-	})
-	for _, g := range s.prompts {
-		if g.seq == kv.NoSeq {
-			continue // parked or ended, for the room of another
-		}
-		if g == first {
-			kept = 0
-		}
-		at := float64(w.cells.cache.Length(g.seq))
-		n := w.add(g, room-kept)
-		room -= n
-		s.prefill += n
-		s.before += float64(n) * (at + float64(n)/2)
-	}
 }
 
 // add gives a request up to n tokens in the step, and guesses behind the last one. It returns how

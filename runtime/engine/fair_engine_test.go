@@ -114,7 +114,7 @@ func TestPromptOrder(t *testing.T) {
 		{[]int{800, 20}, []int{26, 1}},
 		{[]int{96, 96, 96}, []int{3, 6, 9}},
 		{[]int{64, 96}, []int{2, 5}},
-		{[]int{128, 24, 24, 24}, []int{7, 1, 2, 3}}, // 24 of each step for the others, 8 for the first
+		{[]int{128, 24, 24, 24}, []int{7, 1, 2, 3}}, // one step in four is the first one's
 	} {
 		require.Equal(t, c.want, e.Steps(t, prompts(c.lengths...)...), "%v", c.lengths)
 	}

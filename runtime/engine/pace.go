@@ -4,7 +4,7 @@ import "time"
 
 // Bounds of a chunk of a prompt that is computed while answers stream.
 const (
-	chunkMin = 8
+	chunkTry = 4 // a few tokens, to know what they take
 	// chunkTile is how many tokens of one sequence the processor's flash attention takes together,
 	// if there are so many: read as one block, the cells cost a few times less for each token than
 	// read for one after the other, and the more so the more cells there are.
@@ -88,9 +88,9 @@ func (p *pace) chunk(depth int) int {
 	}
 	few := p.few.at(1, float64(depth))
 	if few == 0 {
-		return chunkMin // likewise
+		return chunkTry // likewise
 	}
-	n := float64(max(chunkMin, min(int(budget/few), chunkTile-1)))
+	n := float64(min(max(1, int(budget/few)), chunkTile-1))
 	if chunkShare*n/(p.decode+n*few) < chunkTile/(p.decode+tile) {
 		return chunkTile
 	}

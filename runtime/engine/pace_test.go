@@ -32,7 +32,8 @@ func TestChunk(t *testing.T) {
 		{"three tiles in the time of a step", 1, 0, 0.1, 0, 0, 3 * chunkTile},
 		{"just one", 1, 0, 20.0 / 65, 0, 0, chunkTile},
 		{"a tile is too much, few advance well", 1, 0, 0.9, 0, 0, 20},
-		{"few are slow, but not too slow", 4, 0, 2, 0, 0, chunkMin},
+		{"few are slow, but not too slow", 4, 0, 2, 0, 0, 5},
+		{"one is too much, none would be worse", 25, 0, 16, 0, 0, 1},
 		{"few would take for ever", 4, 0, 0.4, 0, 0, chunkTile},
 		{"deep in a prompt they do", 1, 0.02, 0.9, 0.0001, 4000, chunkTile},
 		{"but not at its start", 1, 0.02, 0.9, 0.0001, 0, 20},
@@ -55,10 +56,10 @@ func TestChunkUnknown(t *testing.T) {
 	for range 10 {
 		p.note(100*time.Millisecond, 4, chunkTile, 0, 0)
 	}
-	require.Equal(t, chunkMin, p.chunk(0))
+	require.Equal(t, chunkTry, p.chunk(0))
 	for range chunksMost - 10 {
 		require.NotZero(t, p.chunk(0))
-		p.note(30*time.Millisecond, 4, chunkMin, 0, 0)
+		p.note(30*time.Millisecond, 4, chunkTry, 0, 0)
 	}
 	require.Zero(t, p.chunk(0), "a step without prompts was long ago")
 	p.note(20*time.Millisecond, 4, 0, 0, 0)
