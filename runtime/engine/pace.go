@@ -71,9 +71,9 @@ func (p *pace) chunked(s float64, prefill int, before float64) {
 }
 
 // chunk is how many tokens of prompts may come with a step of answers, where so many tokens lie
-// before them: as many whole tiles as stall allows, or else a few tokens, unless the prompt would
-// then hardly advance. Then it is one tile, and the answers wait longer than stall says. It is none
-// where a step of answers alone has to be measured first.
+// before them: as many whole tiles as stall allows, or else a few tokens. Where not even one token
+// is within stall, or the prompt would hardly advance, it is one tile: the answers wait longer than
+// stall says, and not for long. It is none where a step of answers alone has to be measured first.
 func (p *pace) chunk(depth int) int {
 	tile := p.tiles.at(chunkTile, chunkTile*float64(depth))
 	switch {
@@ -90,8 +90,8 @@ func (p *pace) chunk(depth int) int {
 	if few == 0 {
 		return chunkTry // likewise
 	}
-	n := float64(min(max(1, int(budget/few)), chunkTile-1))
-	if chunkShare*n/(p.decode+n*few) < chunkTile/(p.decode+tile) {
+	n := float64(min(int(budget/few), chunkTile-1))
+	if n == 0 || chunkShare*n/(p.decode+n*few) < chunkTile/(p.decode+tile) {
 		return chunkTile
 	}
 	return int(n)

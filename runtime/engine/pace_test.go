@@ -33,7 +33,7 @@ func TestChunk(t *testing.T) {
 		{"just one", 1, 0, 20.0 / 65, 0, 0, chunkTile},
 		{"a tile is too much, few advance well", 1, 0, 0.9, 0, 0, 20},
 		{"few are slow, but not too slow", 4, 0, 2, 0, 0, 5},
-		{"one is too much, none would be worse", 25, 0, 16, 0, 0, 1},
+		{"even one is too much", 25, 0, 16, 0, 0, chunkTile},
 		{"few would take for ever", 4, 0, 0.4, 0, 0, chunkTile},
 		{"deep in a prompt they do", 1, 0.02, 0.9, 0.0001, 4000, chunkTile},
 		{"but not at its start", 1, 0.02, 0.9, 0.0001, 0, 20},
