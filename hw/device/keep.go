@@ -1,13 +1,11 @@
 package device
 
 import (
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 
@@ -95,19 +93,8 @@ func (m *Machine) keep(path string) {
 // readKept reads and checks the file of a fingerprint.
 func readKept(dir disk.Dir, fingerprint string) (k kept, err error) {
 	name := keptName(fingerprint)
-	fi, err := dir.Lstat(name)
+	data, err := disk.ReadFile(dir, name, keptBytesMax)
 	if err != nil {
-		return k, err
-	}
-	if !fi.Mode().IsRegular() || !disk.Own(fi) || fi.Size() > keptBytesMax {
-		return k, fmt.Errorf("%s: %w", name, errForeign)
-	}
-	f, err := dir.OpenFile(name, os.O_RDONLY, 0)
-	if err != nil {
-		return k, err
-	}
-	data, err := io.ReadAll(io.LimitReader(f, keptBytesMax))
-	if err = errors.Join(err, f.Close()); err != nil {
 		return k, err
 	}
 	if err := decodeStrict(data, &k); err != nil {
@@ -126,21 +113,5 @@ func writeKept(dir disk.Dir, k kept) error {
 	if err != nil {
 		return err
 	}
-	name := keptName(k.Fingerprint)
-	temporary := name + "." + rand.Text()
-	f, err := dir.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(data, '\n'))
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = dir.Rename(temporary, name)
-	}
-	if err != nil {
-		return errors.Join(err, dir.Remove(temporary))
-	}
-	return dir.SyncDir(".")
+	return disk.WriteFile(dir, keptName(k.Fingerprint), append(data, '\n'))
 }
