@@ -1,5 +1,6 @@
 # norion. `make help` lists the verbs. Options of the native build, for every verb:
 #   CUDA=1      with the CUDA back end (needs nvcc)       METAL is automatic on macOS
+#   CUDAARCHS=90  CUDA for these devices only; by default this machine's, with DL=1 all
 #   NATIVE=0    for any x86-64-v3 or arm64 machine        DL=1  shared libraries, CPU plug-ins
 #   LLAMA_CPP_DIR=DIR  a checkout of llama.cpp            NORION_CACHE=DIR  where builds are kept
 #   JOBS=N      parallel compilations
@@ -7,7 +8,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-print-directory
-export CUDA DL NATIVE LLAMA_CPP_DIR NORION_CACHE JOBS
+export CUDA CUDAARCHS DL NATIVE LLAMA_CPP_DIR NORION_CACHE JOBS
 
 GO      ?= go
 NATIVE_TOOL := CGO_ENABLED=0 $(GO) run ./third_party/native

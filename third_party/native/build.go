@@ -45,15 +45,10 @@ func newJob(
 	if err != nil {
 		return nil, err
 	}
-	if o.CUDA {
-		if _, err := exec.LookPath("nvcc"); err != nil && getenv("CUDACXX") == "" {
-			return nil, &Error{
-				Op: "find nvcc", Kind: KindTool, Field: "CUDA=1", Err: err,
-				Hint: "install the CUDA toolkit and put its bin directory on PATH, or set CUDACXX",
-			}
-		}
-	}
 	c, err := probeCompiler(ctx, o.Native && !o.DL, getenv)
+	if err == nil && o.CUDA {
+		c.NVCC, err = probeNVCC(ctx, getenv)
+	}
 	if err != nil {
 		return nil, err
 	}

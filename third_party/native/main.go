@@ -25,7 +25,8 @@ const usage = `usage: go run ./third_party/native VERB
   digest DIR   print the digests that a tree would have in the pin file
   clean    remove third_party/dist and this configuration's build from the cache
 
-environment: LLAMA_CPP_DIR, NORION_CACHE, CUDA=1, DL=1, NATIVE=0, JOBS, CC, CXX
+environment: LLAMA_CPP_DIR, NORION_CACHE, CUDA=1, CUDAARCHS, DL=1, NATIVE=0, JOBS,
+  CC, CXX, CUDACXX
 `
 
 func main() {

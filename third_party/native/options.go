@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -25,21 +26,22 @@ const jobsMax = 1024
 
 // Options say what is built, and from where.
 type Options struct {
-	Root     string // the repository
-	Cache    string // NORION_CACHE; default: norion in the user's cache directory
-	LlamaDir string // LLAMA_CPP_DIR: a checkout of llama.cpp; empty: the pinned sources
-	CUDA     bool   // CUDA=1: with the CUDA back end
-	DL       bool   // DL=1: shared libraries with one CPU plug-in per processor generation
-	Native   bool   // NATIVE=0: for any x86-64-v3 or arm64 machine; default: for this machine
-	Jobs     int    // JOBS=N: parallel compilations; 0: one per processor
-	GOOS     string // the system that is built on and for
+	Root      string // the repository
+	Cache     string // NORION_CACHE; default: norion in the user's cache directory
+	LlamaDir  string // LLAMA_CPP_DIR: a checkout of llama.cpp; empty: the pinned sources
+	CUDA      bool   // CUDA=1: with the CUDA back end
+	CUDAArchs string // CUDAARCHS=LIST, of cmake: the generations of devices to compile for
+	DL        bool   // DL=1: shared libraries with one CPU plug-in per processor generation
+	Native    bool   // NATIVE=0: for any x86-64-v3 or arm64 machine; default: for this machine
+	Jobs      int    // JOBS=N: parallel compilations; 0: one per processor
+	GOOS      string // the system that is built on and for
 }
 
 // OptionsFrom reads the options from the environment.
 func OptionsFrom(root string, getenv func(string) string) (Options, error) {
 	o := Options{
 		Root: root, Cache: getenv("NORION_CACHE"), LlamaDir: getenv("LLAMA_CPP_DIR"),
-		GOOS: runtime.GOOS,
+		CUDAArchs: getenv("CUDAARCHS"), GOOS: runtime.GOOS,
 	}
 	var err [4]error
 	o.CUDA, err[0] = parseSwitch("CUDA", getenv("CUDA"), false)
@@ -158,7 +160,7 @@ func (o Options) Flags(commit string, c Compiler) []string {
 		}
 		return "-D" + name + "=OFF"
 	}
-	return []string{
+	flags := []string{
 		"-DCMAKE_BUILD_TYPE=Release",
 		on("CMAKE_POSITION_INDEPENDENT_CODE", true),
 		on("BUILD_SHARED_LIBS", o.DL),
@@ -182,6 +184,16 @@ func (o Options) Flags(commit string, c Compiler) []string {
 		"-DLLAMA_BUILD_COMMIT=" + commit,
 		on("GIT_EXE", false), // else ggml would ask the git repository around the cache
 	}
+	if !o.CUDA {
+		return flags
+	}
+	if !o.DL {
+		flags = append(flags, on("GGML_CUDA_NCCL", false)) // go's link line does not name it
+	}
+	if o.CUDAArchs != "" {
+		flags = append(flags, "-DCMAKE_CUDA_ARCHITECTURES="+o.CUDAArchs)
+	}
+	return flags
 }
 
 // Compiler is what the key must know about the C and C++ compilers.
@@ -189,6 +201,7 @@ type Compiler struct {
 	Version string // first line of cc --version
 	Clang   bool
 	Macros  string // digest of everything that both predefine, for this machine when native
+	NVCC    string // what nvcc says of its version; empty without CUDA
 }
 
 // probeCompiler asks the compilers what they are. The predefined macros name the version and, with
@@ -228,6 +241,19 @@ func probeCompiler(ctx context.Context, native bool, getenv func(string) string)
 	return c, nil
 }
 
+// probeNVCC asks CUDA's compiler for its version. CUDACXX names it where PATH does not.
+func probeNVCC(ctx context.Context, getenv func(string) string) (string, error) {
+	nvcc := cmp.Or(getenv("CUDACXX"), "nvcc")
+	out, err := exec.CommandContext(ctx, nvcc, "--version").Output()
+	if err != nil {
+		return "", &Error{
+			Op: "find nvcc", Kind: KindTool, Field: nvcc, Err: err,
+			Hint: "install the CUDA toolkit and put its bin directory on PATH, or set CUDACXX",
+		}
+	}
+	return string(out), nil
+}
+
 // predefined lists the macros that a compiler defines by itself.
 func predefined(ctx context.Context, cmd []string, lang string, flags ...string) (string, error) {
 	args := slices.Concat(cmd[1:], flags, []string{"-dM", "-E", "-x", lang, os.DevNull})
@@ -249,7 +275,11 @@ func cacheKey(source Source, flags []string, c Compiler) string {
 	if !source.Pinned {
 		id = source.Dir // a checkout that is being worked on keeps its build directory
 	}
-	data, err := json.Marshal([]any{cacheLayout, source.Pinned, id, flags, c.Version, c.Macros})
+	parts := []any{cacheLayout, source.Pinned, id, flags, c.Version, c.Macros}
+	if c.NVCC != "" {
+		parts = append(parts, c.NVCC)
+	}
+	data, err := json.Marshal(parts)
 	if err != nil {
 		panic(err) // strings and booleans always marshal
 	}

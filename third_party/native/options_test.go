@@ -33,6 +33,9 @@ func TestOptionsFrom(t *testing.T) {
 	require.Equal(t, Options{
 		Root: "root", Cache: o.Cache, LlamaDir: "x", DL: true, Jobs: jobsMax, GOOS: o.GOOS,
 	}, o)
+	o, err = OptionsFrom("root", environment("NORION_CACHE", "c", "CUDAARCHS", "90;120a"))
+	require.NoError(t, err)
+	require.Equal(t, "90;120a", o.CUDAArchs)
 	for key, value := range map[string]string{
 		"CUDA": "yes", "DL": "true", "NATIVE": "2", "JOBS": "1025",
 	} {
@@ -85,6 +88,13 @@ func TestCacheKey(t *testing.T) {
 	add("portable", key(source, Options{GOOS: "linux"}, c))
 	add("DL", key(source, Options{GOOS: "linux", DL: true}, c))
 	add("CUDA", key(source, Options{GOOS: "linux", Native: true, CUDA: true}, c))
+	cuda := Options{GOOS: "linux", Native: true, CUDA: true, CUDAArchs: "90"}
+	add("CUDA architectures", key(source, cuda, c))
+	newer := c
+	newer.NVCC = "13.0"
+	add("nvcc", key(source, cuda, newer))
+	require.Equal(t, base, key(source, Options{GOOS: "linux", Native: true, CUDAArchs: "90"}, c),
+		"without CUDA its architectures say nothing")
 	add("system", key(source, Options{GOOS: "darwin", Native: true}, c))
 	add("compiler", key(source, o, Compiler{Version: "13", Macros: "m"}))
 	add("processor", key(source, o, Compiler{Version: "12", Macros: "n"}))
@@ -123,6 +133,29 @@ echo '#define __VERSION__ "Clang 19"'
 	_, err := probeCompiler(t.Context(), true, environment("CC", filepath.Join(dir, "none")))
 	require.ErrorIs(t, err, KindTool)
 	require.ErrorContains(t, err, "hint: install a C and C++17 compiler")
+}
+
+func TestProbeNVCC(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "nvcc")
+	require.NoError(t, os.WriteFile(file, []byte("#!/bin/sh\necho release $1\n"), 0o755))
+	version, err := probeNVCC(t.Context(), environment("CUDACXX", file))
+	require.NoError(t, err)
+	require.Equal(t, "release --version\n", version)
+	_, err = probeNVCC(t.Context(), environment("CUDACXX", file+"-none"))
+	require.ErrorIs(t, err, KindTool)
+	require.ErrorContains(t, err, "hint: install the CUDA toolkit")
+}
+
+// TestCUDAFlags: the static link line names no library for several devices; a plug-in finds its own.
+func TestCUDAFlags(t *testing.T) {
+	t.Parallel()
+	const nccl = "-DGGML_CUDA_NCCL=OFF"
+	flags := func(o Options) []string { return o.Flags("c", Compiler{}) }
+	require.Contains(t, flags(Options{GOOS: "linux", CUDA: true}), nccl)
+	require.NotContains(t, flags(Options{GOOS: "linux", CUDA: true, DL: true}), nccl)
+	require.Contains(t, flags(Options{GOOS: "linux", CUDA: true, CUDAArchs: "86;90"}),
+		"-DCMAKE_CUDA_ARCHITECTURES=86;90")
 }
 
 // TestLinkLine compares the link line of runtime/llama with what is built for each option.
