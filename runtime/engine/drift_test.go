@@ -57,7 +57,8 @@ func TestR7Drift(t *testing.T) {
 	for _, name := range []string{"smollm2:135m", "gemma3:270m"} {
 		t.Run(name, func(t *testing.T) {
 			m, err := llama.LoadModel(t.Context(), llama.ModelParams{
-				Paths: []string{storetest.Model(t, name)}, CPUOnly: true,
+				Paths:   []string{storetest.Model(t, name)},
+				CPUOnly: os.Getenv("NORION_TEST_GPU") != "1",
 			})
 			require.NoError(t, err)
 			t.Cleanup(func() { require.NoError(t, m.Close()) })

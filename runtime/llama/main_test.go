@@ -37,6 +37,7 @@ var children = map[string]func(args []string) error{
 	"load refusals":      loadRefusals,
 	"odd contexts":       oddContexts,
 	"failed allocations": failedAllocations,
+	"foreign plug-ins":   foreignPlugins,
 }
 
 // TestMain closes what the tests share and collects twice, so that the address sanitizer sees as
@@ -124,10 +125,10 @@ func model(t testing.TB, name string) *llama.Model {
 	return m
 }
 
-// load loads a model on the processor. The caller closes it.
+// load loads a model on the processor, with NORION_TEST_GPU=1 on GPUs. The caller closes it.
 func load(t testing.TB, p llama.ModelParams) *llama.Model {
 	t.Helper()
-	p.CPUOnly = true
+	p.CPUOnly = os.Getenv("NORION_TEST_GPU") != "1"
 	m, err := llama.LoadModel(t.Context(), p)
 	require.NoError(t, err)
 	return m

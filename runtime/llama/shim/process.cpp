@@ -6,6 +6,10 @@
 
 #include <mutex>
 
+#ifdef NORION_PLUGINS
+#include <dlfcn.h>
+#endif
+
 // Implemented in Go. Both may be called from any thread.
 extern "C" void norionLog(int32_t level, char * line, size_t size);
 
@@ -42,6 +46,20 @@ void copy(char * to, size_t size, const char * from) {
     std::snprintf(to, size, "%s", from == nullptr ? "" : from);
 }
 
+// Back-ends that are plug-ins are loaded from the directory of libggml: beside the program, as
+// installed. ggml_backend_load_all would look into the current directory, too, and run what lies
+// there; so would a program that has no plug-ins.
+void load_plugins() {
+#ifdef NORION_PLUGINS
+    Dl_info info = {};
+    if (dladdr(dlsym(RTLD_DEFAULT, "ggml_backend_load_all"), &info) == 0) {
+        return;
+    }
+    const std::string library = info.dli_fname;
+    ggml_backend_load_all_from_path(library.substr(0, library.rfind('/') + 1).c_str());
+#endif
+}
+
 } // namespace
 
 void nr_start(int32_t level) {
@@ -52,7 +70,7 @@ void nr_start(int32_t level) {
         // The common library has a log of its own that writes to the terminal: keep it quiet.
         common_log_set_verbosity_thold(-1);
         common_log_pause(common_log_main());
-        ggml_backend_load_all();
+        load_plugins();
         llama_backend_init();
     });
 }
