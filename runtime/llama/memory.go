@@ -333,11 +333,12 @@ type MemoryUse struct {
 	Model   uint64 `json:"model"`   // weights
 	Context uint64 `json:"context"` // KV cache
 	Compute uint64 `json:"compute"` // scratch
+	Output  uint64 `json:"output"`  // logits and vectors that a Decode leaves
 }
 
 // MemoryUse counts the context's and its model's buffers, on a dry load exactly as on one
-// with LoadRead; a mapped file may count more, under another name. The output buffer, Outputs x
-// vocabulary x 4 bytes, is not in it.
+// with LoadRead; a mapped file may count more, under another name. The output buffer has room for
+// one output of each sequence, and grows to what a Decode asks for.
 func (c *Context) MemoryUse() ([]MemoryUse, error) {
 	if err := c.enter("memory"); err != nil {
 		return nil, err

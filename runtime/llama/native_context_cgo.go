@@ -257,7 +257,7 @@ func memoryUse(h contextHandle) []MemoryUse {
 		out[i] = MemoryUse{
 			Buffer: C.GoString(&m.buffer[0]), Device: C.GoString(&m.device[0]),
 			Host: bool(m.host), Model: uint64(m.model), Context: uint64(m.context),
-			Compute: uint64(m.compute),
+			Compute: uint64(m.compute), Output: uint64(m.output),
 		}
 	}
 	return out

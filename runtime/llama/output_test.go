@@ -136,8 +136,28 @@ func TestMemoryUse(t *testing.T) {
 		if name == smol {
 			// 30 layers, keys and values of 3 heads of 64, 2 bytes each.
 			require.EqualValues(t, 256*30*2*3*64*2, want.Context)
+			require.EqualValues(t, 49152*4, want.Output)
 		}
 	}
+}
+
+// TestOutputGrows: the buffer of logits has what the largest Decode asked for.
+func TestOutputGrows(t *testing.T) {
+	p := small()
+	p.Outputs = 5
+	c := newContext(t, model(t, smol), p)
+	for i := range 5 {
+		_, err := c.Batch().Add(5, llama.Pos(i), 0, true)
+		require.NoError(t, err)
+	}
+	require.NoError(t, c.Decode())
+	all, err := c.MemoryUse()
+	require.NoError(t, err)
+	var output uint64
+	for _, u := range all {
+		output += u.Output
+	}
+	require.EqualValues(t, 5*49152*4, output)
 }
 
 // memoryUse is the sum over the buffers of a small context.
@@ -152,7 +172,7 @@ func memoryUse(t *testing.T, p llama.ModelParams) (sum llama.MemoryUse) {
 	for _, u := range all {
 		require.NotEmpty(t, u.Buffer)
 		sum.Model, sum.Context = sum.Model+u.Model, sum.Context+u.Context
-		sum.Compute += u.Compute
+		sum.Compute, sum.Output = sum.Compute+u.Compute, sum.Output+u.Output
 	}
 	return sum
 }

@@ -1,6 +1,7 @@
 // context.cpp decodes: contexts, batches, steps and what comes out of them.
 #include "internal.h"
 
+#include "llama-context.h"
 #include "llama-ext.h"
 #include "llama-kv-cache-iswa.h"
 #include "llama-model.h"
@@ -9,6 +10,20 @@
 #include <cmath>
 
 namespace {
+
+// The output buffer is private upstream and missing from its own count. An explicit instantiation
+// may name a private member ([temp.spec.general]), so a renamed one is an error of compilation.
+struct output_member {
+    using type = ggml_backend_buffer_ptr llama_context::*;
+    friend type member(output_member);
+};
+
+template <typename Tag, typename Tag::type M>
+struct expose {
+    friend typename Tag::type member(Tag) { return M; }
+};
+
+template struct expose<output_member, &llama_context::buf_output>;
 
 bool on_abort(void * data) {
     auto * ctx = static_cast<nr_context *>(data);
@@ -291,7 +306,14 @@ bool nr_logprobs(nr_context * ctx, int32_t place, int32_t token, float * logprob
 
 int32_t nr_memory_breakdown(const nr_context * ctx, nr_memory * out, int32_t capacity) {
     int32_t n = 0;
-    for (const auto & [type, bytes] : llama_get_memory_breakdown(ctx->ctx)) {
+    auto all = llama_get_memory_breakdown(ctx->ctx);
+    ggml_backend_buffer_t output = (ctx->ctx->*member(output_member())).get();
+    ggml_backend_buffer_type_t output_type = nullptr;
+    if (output != nullptr) {
+        output_type = ggml_backend_buffer_get_type(output);
+        all[output_type];
+    }
+    for (const auto & [type, bytes] : all) {
         if (n < capacity) {
             nr_memory & m = out[n];
             ggml_backend_dev_t device = ggml_backend_buft_get_device(type);
@@ -302,6 +324,7 @@ int32_t nr_memory_breakdown(const nr_context * ctx, nr_memory * out, int32_t cap
             m.model = bytes.model;
             m.context = bytes.context;
             m.compute = bytes.compute;
+            m.output = type == output_type ? ggml_backend_buffer_get_size(output) : 0;
         }
         n++;
     }

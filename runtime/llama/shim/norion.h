@@ -256,12 +256,12 @@ NR_API size_t nr_seq_state_get(nr_context * ctx, int32_t seq, uint8_t * buf, siz
 NR_API size_t nr_seq_state_set(nr_context * ctx, int32_t seq, const uint8_t * buf, size_t size,
                                uint32_t flags);
 
-// Bytes by buffer type, as the library counts them.
+// Bytes by buffer type, as the library counts them, and the buffer of logits, which it does not.
 typedef struct nr_memory {
     char buffer[64]; // such as CPU, CPU_REPACK, CUDA0
     char device[64];
     bool host;
-    uint64_t model, context, compute;
+    uint64_t model, context, compute, output;
 } nr_memory;
 // Fills at most capacity entries and returns how many there are.
 NR_API int32_t nr_memory_breakdown(const nr_context * ctx, nr_memory * out, int32_t capacity);
