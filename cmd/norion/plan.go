@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -16,6 +15,7 @@ import (
 	"github.com/norion/norion/hw/device"
 	"github.com/norion/norion/hw/plan"
 	"github.com/norion/norion/runtime/gguf"
+	"github.com/norion/norion/runtime/store"
 )
 
 // machineBytesMax bounds the file of --machine.
@@ -30,6 +30,7 @@ type planFlags struct {
 	priority  string
 	reserve   int64 // MiB
 	gpuLayers int
+	verify    bool
 	asJSON    bool
 }
 
@@ -40,8 +41,12 @@ func (a *app) newPlan() *cobra.Command {
 		Short: "Say what would go where, how many bytes that takes, how fast it will be, and why",
 		Long: `Say what would go where, how many bytes that takes on each device, how fast it will be, and
 why. Nothing is loaded; of the model only the header is read. MODEL may also be the name of a shape
-of the library: ` + strings.Join(plan.Models(), ", ") + `.`,
+of the library: ` + strings.Join(plan.Models(), ", ") + `.
+
+With --verify the model is then loaded as planned and asked a little, and the plan is held against
+what that took. It is kept beside the cached prefixes, in machine, for the next plan.`,
 		Example: `  norion plan smollm2:135m
+  norion plan smollm2:135m --verify
   norion plan llama-3.1-8b-q4_k_m --machine desktop-8gb -c 32768 --kv-type f16,q8_0`,
 		Args: args(1, 1, "a MODEL: a name, a .gguf file or a shape of the library"),
 		RunE: a.ran(func(cmd *cobra.Command, args []string) error {
@@ -64,6 +69,8 @@ of the library: ` + strings.Join(plan.Models(), ", ") + `.`,
 		"`NAME` of a device that may be used; may be repeated; CPU alone uses no GPU")
 	fs.BoolVar(&f.wish.FullWindow, "full-window", false,
 		"keep all tokens in layers with a sliding window, as chat does, and run with --cache")
+	fs.BoolVar(&f.verify, "verify", false,
+		"load as planned, measure, and say how far the plan was off")
 	fs.BoolVar(&f.asJSON, "json", false, "print a JSON object")
 	group(fs, "Model", func(fs *pflag.FlagSet) {
 		fs.IntVarP(&f.wish.ContextTokens, "ctx", "c", 0,
@@ -80,25 +87,31 @@ of the library: ` + strings.Join(plan.Models(), ", ") + `.`,
 }
 
 func (a *app) plan(ctx context.Context, ref string, f *planFlags) error {
-	w := f.wish
-	w.KVTypes, w.Layout, w.Priority = f.kvTypes, plan.Layout(f.layout), plan.Priority(f.priority)
-	if f.reserve < 0 || f.reserve > 1<<30 {
-		return flagError("reserve", "", "%d MiB", f.reserve)
-	}
-	w.ReserveBytes = f.reserve << 20
-	if f.gpuLayers < -1 {
-		return flagError("gpu-layers", "-1 leaves it to the planner", "%d is below -1", f.gpuLayers)
-	}
-	if f.gpuLayers >= 0 {
-		w.GPULayers = &f.gpuLayers
-	}
-	machine, err := f.readMachine()
+	w, err := f.full()
 	if err != nil {
 		return err
 	}
-	shape, err := a.readShape(ctx, ref)
+	machine, err := a.readMachine(ctx, f.machine)
 	if err != nil {
 		return err
+	}
+	m, shape, err := a.readShape(ctx, ref)
+	if err != nil {
+		return err
+	}
+	if f.verify {
+		if f.machine != "" || m.Path == "" {
+			return flagError("verify", "name a model that is here, and no other machine",
+				"what is not here cannot be loaded")
+		}
+		return a.verify(ctx, m, shape, machine, w, f.asJSON)
+	}
+	if f.machine == "" && m.Path != "" {
+		figures, err := a.figures(machine, m)
+		if err != nil {
+			fmt.Fprintf(a.err, "note: %s\n", oneLine(err.Error()))
+		}
+		w.Calibration, w.Loads = figures.Calibration, figures.Loads
 	}
 	p, err := plan.Make(shape, machine, w)
 	if err != nil {
@@ -110,65 +123,84 @@ func (a *app) plan(ctx context.Context, ref string, f *planFlags) error {
 	return a.writePlan(p)
 }
 
-// readMachine gives the machine that is planned for.
-func (f *planFlags) readMachine() (device.Machine, error) {
-	switch {
-	case f.machine == "":
-		return thisMachine()
-	case slices.Contains(plan.Machines(), f.machine):
-		return plan.Machine(f.machine)
+// full is the wish that the flags come to.
+func (f *planFlags) full() (plan.Wish, error) {
+	w := f.wish
+	w.KVTypes, w.Layout, w.Priority = f.kvTypes, plan.Layout(f.layout), plan.Priority(f.priority)
+	if f.reserve < 0 || f.reserve > 1<<30 {
+		return w, flagError("reserve", "", "%d MiB", f.reserve)
 	}
-	if _, err := os.Stat(f.machine); errors.Is(err, os.ErrNotExist) {
+	w.ReserveBytes = f.reserve << 20
+	if f.gpuLayers < -1 {
+		return w, flagError("gpu-layers", "-1 leaves it to the planner", "%d is below -1", f.gpuLayers)
+	}
+	if f.gpuLayers >= 0 {
+		w.GPULayers = &f.gpuLayers
+	}
+	return w, nil
+}
+
+// readMachine gives the machine that is planned for: the one named, or this one.
+func (a *app) readMachine(ctx context.Context, name string) (device.Machine, error) {
+	switch {
+	case name == "":
+		return a.thisMachine(ctx)
+	case slices.Contains(plan.Machines(), name):
+		return plan.Machine(name)
+	}
+	if _, err := os.Stat(name); errors.Is(err, os.ErrNotExist) {
 		return device.Machine{}, flagError("machine",
 			"give a file, or one of "+strings.Join(plan.Machines(), ", "),
-			"no file and no machine %q", f.machine)
+			"no file and no machine %q", name)
 	}
-	text, err := readText("machine", f.machine, machineBytesMax)
+	text, err := readText("machine", name, machineBytesMax)
 	if err != nil {
 		return device.Machine{}, err
 	}
 	return plan.ReadMachine([]byte(text))
 }
 
-// thisMachine describes the machine at hand as far as it is known without a probe.
-func thisMachine() (device.Machine, error) {
-	memory, err := device.AvailableMemory()
+// thisMachine probes the machine at hand. Nothing is measured.
+func (a *app) thisMachine(ctx context.Context) (device.Machine, error) {
+	o, notes, err := a.probeOptions()
 	if err != nil {
-		return device.Machine{}, flagError("machine", "name one with --machine", "%w", err)
+		return device.Machine{}, err
 	}
-	return device.Machine{
-		OS: runtime.GOOS, Arch: runtime.GOARCH,
-		CPU: device.CPU{Threads: runtime.NumCPU()},
-		Memory: device.RAM{
-			TotalBytes: memory.TotalBytes, AvailableBytes: memory.AvailableBytes,
-			HugePages: device.HugePages(),
-		},
-	}, nil
+	m, err := device.Probe(ctx, o)
+	m.Notes = append(m.Notes, notes...)
+	m.Accelerators = slices.DeleteFunc(m.Accelerators, func(v device.Accelerator) bool {
+		return v.Name == "" // llama.cpp does not use it
+	})
+	return m, err
 }
 
-// readShape reads the header of a model that is here, or takes a shape of the library.
-func (a *app) readShape(ctx context.Context, ref string) (shape gguf.Shape, err error) {
+// readShape reads the header of a model that is here, or takes a shape of the library, which has no
+// path.
+func (a *app) readShape(ctx context.Context, ref string) (
+	m store.Model, shape gguf.Shape, err error,
+) {
 	if slices.Contains(plan.Models(), ref) {
-		return plan.Shape(ref)
+		shape, err = plan.Shape(ref)
+		return m, shape, err
 	}
 	s, err := a.openStore()
 	if err != nil {
-		return shape, err
+		return m, shape, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	m, err := s.Resolve(ctx, ref)
-	if err != nil {
-		return shape, err
+	if m, err = s.Resolve(ctx, ref); err != nil {
+		return m, shape, err
 	}
 	file, err := gguf.Open(m.Path)
 	if err != nil {
-		return shape, err
+		return m, shape, err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
 	if err := file.CheckModel(); err != nil {
-		return shape, err
+		return m, shape, err
 	}
-	return file.Shape()
+	shape, err = file.Shape()
+	return m, shape, err
 }
 
 // writePlan prints a plan for people.
@@ -188,7 +220,7 @@ func (a *app) writePlan(p plan.Plan) error {
 		fmt.Fprintf(a.out, "%-13s %s\n", label, fmt.Sprintf(format, args...))
 	}
 	fmt.Fprintln(a.out)
-	line("bytes", "by %s", p.MemorySource)
+	line("bytes", "%s", p.MemorySource)
 	line("decode", "%s, %d tokens in the cache", speedText(p.Decode), p.DepthTokens)
 	if p.Sequences > 1 {
 		line("", "%s, all %d sequences together", speedText(p.DecodeAll), p.Sequences)

@@ -8,8 +8,8 @@ import (
 	"os"
 )
 
-// ErrForeign means that a file is none that this user's programs wrote: of another owner, no regular
-// file, or larger than any of its kind.
+// ErrForeign means that a file is none that this user's programs wrote: of another owner, no
+// regular file, or larger than any of its kind.
 var ErrForeign = errors.New("not a file of this program and user")
 
 // ReadFile reads a small file that a program of this user wrote, of at most limit bytes. Errors:

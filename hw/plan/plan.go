@@ -50,7 +50,7 @@ type Plan struct {
 	Devices      []Device `json:"devices"`
 	MemorySource Source   `json:"memory_source"` // of all bytes
 
-	// Speeds, where so many tokens of a sequence are in the cache: half of what was asked for.
+	// Speeds, where so many tokens of a sequence are in the cache.
 	DepthTokens int   `json:"depth_tokens"`
 	Decode      Speed `json:"decode"`     // of one sequence alone
 	DecodeAll   Speed `json:"decode_all"` // of all sequences together

@@ -332,7 +332,7 @@ func TestNoFit(t *testing.T) {
 
 func TestCalibration(t *testing.T) {
 	t.Parallel()
-	w := Wish{Calibration: []Calibration{{"cpu", 10e9, 1e12}}}
+	w := Wish{Calibration: []Calibration{{"cpu", 0, 10e9, 1e12}}}
 	p := made(t, small(), host(16*gib), w)
 	require.Equal(t, SourceMeasured, p.Decode.Source)
 	read := float64(8*45+40)*mib + 8*2048*2*256*2
@@ -391,7 +391,7 @@ func TestRefused(t *testing.T) {
 			s.Layers[2].KeyLength, w.KVTypes = 80, []string{"q8_0"}
 		}, ErrWish},
 		"calibration": {func(_ *gguf.Shape, _ *machine, w *Wish) {
-			w.Calibration = []Calibration{{"CPU", math.NaN(), 0}}
+			w.Calibration = []Calibration{{"CPU", 0, math.NaN(), 0}}
 		}, ErrWish},
 	} {
 		s, m, w := good, host(16*gib), Wish{}

@@ -20,7 +20,7 @@ func (p *planner) plan(c *choice) Plan {
 		Outputs: w.Outputs, Priority: w.Priority,
 		GPULayers: len(c.z.dense) - c.where.start, Overrides: p.overrides(c),
 		Threads: p.threads, BatchThreads: p.batch, MemorySource: SourceFormula,
-		DepthTokens: w.ContextTokens / 2, RequestSeconds: seconds(c.where.time),
+		DepthTokens: w.DepthTokens, RequestSeconds: seconds(c.where.time),
 	}
 	out.Decode, out.DecodeAll, out.Prefill = c.t.speeds(c.where)
 	out.Devices = p.weigh(c)
@@ -29,6 +29,7 @@ func (p *planner) plan(c *choice) Plan {
 			out.TensorSplit = append(out.TensorSplit, d.Layers)
 		}
 	}
+	out.recall(w.Loads)
 	host := out.Devices[len(out.Devices)-1]
 	p.memoryPolicy(&out, host)
 	out.Changes = p.changes(c)

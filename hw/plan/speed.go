@@ -13,7 +13,8 @@ import (
 type Source string
 
 const (
-	SourceMeasured Source = "measured here" // a calibration of every device in use
+	SourceMeasured Source = "measured here" // a load, or a calibration of every device in use
+	SourceDryLoad  Source = "dry load"      // bytes that llama.cpp counted without allocating them
 	SourceFormula  Source = "formula"       // formulas over the header and the machine's rates
 	SourceGuess    Source = "guess"         // a rate of the machine is not known either
 )
@@ -108,7 +109,9 @@ func hostRates(m device.Machine, w Wish, threads int) rates {
 		r.ops *= n / cores
 	}
 	r.bytes = min(r.bytes, n*coreBytesMax)
-	r.override(w.calibrated(hostName))
+	if c := w.calibrated(hostName); c.Threads == 0 || c.Threads == threads {
+		r.override(c)
+	}
 	return r
 }
 
@@ -144,12 +147,12 @@ type load struct {
 	answersOnly   bool    // the output: a prompt needs it once
 }
 
-// loadsOf weighs the items at half of the context that was asked for. A context that had to shrink
-// is weighed there, too, so that speeds compare.
+// loadsOf weighs the items at the depth that was asked for. A context that had to shrink is weighed
+// there, too, so that speeds compare.
 func loadsOf(s gguf.Shape, w Wish, z *sizes, kvType string) []load {
 	out := make([]load, len(z.dense))
 	kind, _ := gguf.ParseTensorType(kvType)
-	depth := int64(w.ContextTokens / 2)
+	depth := int64(w.DepthTokens)
 	used := 0.0
 	if s.Experts > 0 {
 		used = float64(s.ExpertsUsed) / float64(s.Experts)

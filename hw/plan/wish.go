@@ -62,10 +62,12 @@ type Wish struct {
 	NoFlash bool     `json:"no_flash,omitempty"`
 	// FullWindow keeps all tokens in layers with a sliding window, so that a text can be cut back
 	// anywhere.
-	FullWindow bool     `json:"full_window,omitempty"`
-	Outputs    int      `json:"outputs,omitempty"`     // of one step; 0: 32, or Sequences if more
-	MicroBatch int      `json:"micro_batch,omitempty"` // tokens computed at once; 0: 512
-	Priority   Priority `json:"priority,omitempty"`
+	FullWindow bool `json:"full_window,omitempty"`
+	Outputs    int  `json:"outputs,omitempty"`     // of one step; 0: 32, or Sequences if more
+	MicroBatch int  `json:"micro_batch,omitempty"` // tokens computed at once; 0: 512
+	// DepthTokens in a sequence's cache is where speeds are predicted; 0: half of the context.
+	DepthTokens int      `json:"depth_tokens,omitempty"`
+	Priority    Priority `json:"priority,omitempty"`
 	// ReserveBytes stay free on each device; 0: a sixteenth of what is free, at most 512 MiB on an
 	// accelerator and 1 GiB of the host's memory.
 	ReserveBytes int64 `json:"reserve_bytes,omitempty"`
@@ -81,11 +83,14 @@ type Wish struct {
 
 	// Calibration is what was measured on this machine. It overrides the constants.
 	Calibration []Calibration `json:"calibration,omitempty"`
+	// Loads are those of this model that were measured on this machine.
+	Loads []Load `json:"loads,omitempty"`
 }
 
 // Calibration is what a device was measured to reach with a model of this kind.
 type Calibration struct {
-	Device string `json:"device"` // as Accelerator.Name, or CPU
+	Device  string `json:"device"`            // as Accelerator.Name, or CPU
+	Threads int    `json:"threads,omitempty"` // of CPU, for which the figures hold; 0: for any
 	// BytesPerSecond of weights and KV cache read while decoding.
 	BytesPerSecond float64 `json:"bytes_per_second,omitempty"`
 	// OpsPerSecond of prefill, two for each parameter in use and token.
@@ -103,6 +108,7 @@ func (w Wish) withDefaults(s gguf.Shape) Wish {
 			w.ContextTokens = min(s.ContextLength, contextDefault)
 		}
 	}
+	w.DepthTokens = cmp.Or(w.DepthTokens, w.ContextTokens/2)
 	w.Sequences = cmp.Or(w.Sequences, 1)
 	w.Layout = cmp.Or(w.Layout, Streams)
 	w.Priority = cmp.Or(w.Priority, Latency)
@@ -127,6 +133,7 @@ func (w *Wish) check() error {
 	}{
 		{"context", w.ContextTokens, 1, contextMax},
 		{"least context", w.ContextMin, 0, w.ContextTokens},
+		{"depth", w.DepthTokens, 0, w.ContextTokens},
 		{"sequences", w.Sequences, 1, sequencesMax},
 		{"cells", w.Cells, 0, contextMax},
 		{"outputs", w.Outputs, 1, outputsMax},
@@ -170,7 +177,7 @@ func (w *Wish) checkTypes() error {
 				c.Device, c.BytesPerSecond, c.OpsPerSecond)
 		}
 	}
-	return nil
+	return checkLoads(w.Loads)
 }
 
 // rate says whether a number can be a rate; 0 is unknown.

@@ -20,6 +20,7 @@ import (
 const (
 	gpuLogprob    = 0.7   // of one token
 	gpuMean       = 0.1   // of a text, mean of the distances
+	gpuMeanQ8     = 0.2   // with a cache of q8_0: the processor rounds queries to 8 bits, too
 	gpuPerplexity = 0.015 // of 1
 )
 
@@ -85,15 +86,19 @@ func TestGPUScore(t *testing.T) {
 				perplexity := math.Exp((want.Sum - got.Sum) / n)
 				t.Logf("%.0f tokens: mean distance %.4f, most %.3f, perplexity %.5f of the processor's",
 					n, sum/n, most, perplexity)
-				require.LessOrEqual(t, sum/n, gpuMean)
+				bound := gpuMean
+				if o.KVType == "q8_0" {
+					bound = gpuMeanQ8
+				}
+				require.LessOrEqual(t, sum/n, bound)
 				require.InDelta(t, 1, perplexity, gpuPerplexity)
 			})
 		}
 	}
 }
 
-// TestGPUReuse: on a GPU a deterministic answer has the same tokens and the same numbers, bit for bit,
-// whether its prompt is computed, lies in cells, in memory, or on disk after a restart.
+// TestGPUReuse: on a GPU a deterministic answer has the same tokens and the same numbers, bit for
+// bit, whether its prompt is computed, lies in cells, in memory, or on disk after a restart.
 func TestGPUReuse(t *testing.T) {
 	o := gpuOptions(t, "smollm2:135m")
 	o.CacheDir = t.TempDir() + "/cache"

@@ -2,12 +2,15 @@ package engine
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/norion/norion/hw/device"
+	"github.com/norion/norion/kv"
 	"github.com/norion/norion/runtime/gguf"
 	"github.com/norion/norion/runtime/infer"
 	"github.com/norion/norion/runtime/llama"
@@ -29,6 +32,17 @@ type need struct {
 	tokens  int   // of one request
 	cells   int   // of the cache
 	smaller bool  // a cache of q8_0 would be smaller, and possible
+}
+
+// MemoryUse is what the model and its context hold, by type of buffer, once the requests before it
+// are done. The buffer of logits has grown to the most that a step had.
+func (e *Engine) MemoryUse(ctx context.Context) (all []llama.MemoryUse, err error) {
+	err = e.call(ctx, "memory", time.Time{}, 0, nil,
+		func(_ context.Context, w *worker, _ kv.Admission) (err error) {
+			all, err = w.c.MemoryUse()
+			return err
+		})
+	return all, fail("memory", err)
 }
 
 // checkMemory refuses a load whose buffers exceed the memory at hand, and a cache type that the
@@ -71,7 +85,7 @@ func (o *Options) need(shape gguf.Shape, tokens int, adapters int64) (need, erro
 		all: add(shape.TensorBytes, adapters),
 	}
 	n.compute = o.computeBytes(shape, n.cells)
-	if o.Load == llama.LoadRead {
+	if o.Load == llama.LoadRead || o.Load == llama.LoadLock {
 		n.weights = n.all
 	}
 	name := cmp.Or(o.KVType, "f16")

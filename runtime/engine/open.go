@@ -148,7 +148,8 @@ func checkpointEvery(tokens, window int, cellBytes, memory int64) int {
 func (o *Options) modelParams(paths []string, n need) llama.ModelParams {
 	p := llama.ModelParams{
 		Paths: paths, CPUOnly: o.CPUOnly, GPULayers: o.GPULayers, CheckTensors: o.CheckTensors,
-		Progress: o.Progress, Load: o.Load,
+		Progress: o.Progress, Load: o.Load, Devices: o.Devices, TensorSplit: o.TensorSplit,
+		Overrides: o.Overrides,
 	}
 	if o.Load == llama.LoadAuto {
 		p.Load = AutoLoad(n.all, add(n.cache, n.compute), o.CPUOnly)

@@ -35,6 +35,11 @@ type Options struct {
 	CPUOnly      bool // use no GPU
 	GPULayers    int  // layers on GPUs; 0 means all
 	CheckTensors bool // refuse weights with NaN or impossible values
+	// Devices are the names of the GPUs to use; nil means all. TensorSplit is the share of each of
+	// them; nil means by free memory. Overrides put tensors elsewhere, by name.
+	Devices     []string
+	TensorSplit []float32
+	Overrides   []llama.BufferOverride
 	// Load says how weights come into memory. LoadAuto maps the file, as llama.cpp does; but where
 	// the processor computes, huge pages are to be had and half of the free memory stays free, it
 	// reads the weights into huge pages, from which they are used faster.

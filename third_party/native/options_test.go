@@ -147,7 +147,8 @@ func TestProbeNVCC(t *testing.T) {
 	require.ErrorContains(t, err, "hint: install the CUDA toolkit")
 }
 
-// TestCUDAFlags: the static link line names no library for several devices; a plug-in finds its own.
+// TestCUDAFlags: the static link line names no library for several devices; a plug-in finds its
+// own.
 func TestCUDAFlags(t *testing.T) {
 	t.Parallel()
 	const nccl = "-DGGML_CUDA_NCCL=OFF"

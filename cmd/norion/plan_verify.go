@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"text/tabwriter"
+
+	"github.com/norion/norion/hw/device"
+	"github.com/norion/norion/hw/plan"
+	"github.com/norion/norion/runtime/engine"
+	"github.com/norion/norion/runtime/engine/measure"
+	"github.com/norion/norion/runtime/gguf"
+	"github.com/norion/norion/runtime/store"
+)
+
+// figures are what was measured of a model on this machine. With an error there are none.
+func (a *app) figures(machine device.Machine, m store.Model) (measure.Figures, error) {
+	dir, err := machineDir(a.getenv)
+	if err != nil {
+		return measure.Figures{}, err
+	}
+	return measure.Recall(dir, machine.Fingerprint(), measure.Key(m.Path, m.Digest.String()))
+}
+
+// verify loads a model as planned, holds the plan against the load, and keeps what was found.
+func (a *app) verify(ctx context.Context, m store.Model, shape gguf.Shape, machine device.Machine,
+	w plan.Wish, asJSON bool,
+) error {
+	known, err := a.figures(machine, m)
+	if err != nil {
+		fmt.Fprintf(a.err, "note: %s\n", oneLine(err.Error()))
+	}
+	w.Calibration, w.Loads = known.Calibration, known.Loads
+	p, err := plan.Make(shape, machine, w)
+	if err != nil {
+		return err
+	}
+	// Speeds are measured where a short prompt ends, so they are predicted there.
+	w.DepthTokens = min(measure.Depth(p.ContextTokens), p.ContextTokens)
+	if p, err = plan.Make(shape, machine, w); err != nil {
+		return err
+	}
+	r, err := measure.Verify(ctx, p, engine.Options{
+		Paths: []string{m.Path}, Model: m.Name.String(), Digest: m.Digest.String(),
+		Template: m.Template, SmallWindow: !w.FullWindow,
+	})
+	if err != nil {
+		return err
+	}
+	r.Machine = machine.Fingerprint()
+	if rates := r.Calibrate(shape, machine, w); rates != nil {
+		known.Calibration = rates
+	}
+	known.Verified = &r
+	if load, ok := r.Load(); ok {
+		known.Saw(load)
+	}
+	dir, err := machineDir(a.getenv)
+	if err == nil {
+		err = known.Keep(dir)
+	}
+	if err != nil {
+		r.Notes = append(r.Notes, "measured figures are not kept: "+err.Error())
+	}
+	if asJSON {
+		return writeJSON(a.out, r)
+	}
+	return a.writeResult(r)
+}
+
+// writeResult prints a plan against its load.
+func (a *app) writeResult(r measure.Result) error {
+	t := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "DEVICE\tWHAT\tPREDICTED\tREAL\tERROR\tBY")
+	for _, d := range r.Devices {
+		row := func(what string, predicted, measured int64) {
+			if predicted == 0 && measured == 0 {
+				return
+			}
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", oneLine(d.Name), what, size(predicted),
+				size(measured), percent(float64(predicted), float64(measured)), r.Plan.MemorySource)
+		}
+		p, m := d.Predicted, d.Measured
+		row("weights", p.Weights, m.Weights)
+		row("KV cache", p.KV, m.KV)
+		row("compute", p.Compute, m.Compute)
+		row("output", p.Output, m.Output)
+		row("all of them", p.Total()-p.Overhead, m.Total())
+	}
+	for _, v := range []struct {
+		what string
+		rate measure.Rate
+	}{{"decode", r.Decode}, {"decode, all", r.DecodeAll}, {"prefill", r.Prefill}} {
+		if v.rate.Measured == 0 || v.what == "decode, all" && r.Plan.Sequences == 1 {
+			continue
+		}
+		fmt.Fprintf(t, "\t%s\t%s tokens/s\t%s tokens/s\t%s\t%s\n", v.what, rounded(v.rate.Predicted),
+			rounded(v.rate.Measured), percent(v.rate.Predicted, v.rate.Measured), v.rate.Source)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.out, "\n%d layers on GPUs, %d cells of %s, a prompt of %d tokens and %d of answer; "+
+		"loaded in %.2f s by %s\n", r.Plan.GPULayers, r.Plan.Cells, r.Plan.KVType, r.PromptTokens,
+		r.AnswerTokens, r.LoadSeconds, r.Plan.Load)
+	for _, n := range r.Notes {
+		fmt.Fprintf(a.err, "note: %s\n", oneLine(n))
+	}
+	return nil
+}
+
+// percent is how far a prediction lies above what was measured.
+func percent(predicted, measured float64) string {
+	if measured == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%+.1f %%", 100*(predicted/measured-1))
+}
