@@ -68,7 +68,7 @@ type BufferOverride struct {
 // whatever devices there are.
 type ModelParams struct {
 	Paths          []string // the file, or its shards in order
-	CPUOnly        bool     // no layer on a GPU
+	CPUOnly        bool     // no GPU takes part
 	GPULayers      int      // layers on GPUs; 0 means all
 	Split          SplitMode
 	Load           LoadMode

@@ -124,7 +124,8 @@ func loadModel(p *ModelParams, watch *progress) (modelHandle, error) {
 	params.devices, params.n_devices = a.texts(p.Devices), C.int32_t(len(p.Devices))
 	params.gpu_layers = -1
 	if p.CPUOnly {
-		params.gpu_layers = 0
+		// With no layer there, a GPU would still hold weights in its pinned memory and compute prompts.
+		params.gpu_layers, params.n_devices = 0, -1
 	} else if p.GPULayers > 0 {
 		params.gpu_layers = C.int32_t(p.GPULayers)
 	}

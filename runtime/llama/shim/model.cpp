@@ -39,7 +39,7 @@ llama_model_params convert(const nr_model_params & p, load_lists & lists) {
         }
         lists.devices.push_back(device);
     }
-    if (!lists.devices.empty()) {
+    if (!lists.devices.empty() || p.n_devices < 0) {
         lists.devices.push_back(nullptr);
         out.devices = lists.devices.data();
     }

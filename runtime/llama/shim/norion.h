@@ -91,7 +91,7 @@ typedef struct nr_model_params {
     int32_t split_mode; // 0 none, 1 layer, 2 row, 3 tensor
     int32_t load_mode;  // llama_load_mode; -1 auto
     int32_t main_gpu;
-    const char * const * devices; // names, n_devices of them; none means all
+    const char * const * devices; // names, n_devices of them; none means all, -1 not any
     int32_t n_devices;
     const float * tensor_split; // n_tensor_split values, or NULL
     int32_t n_tensor_split;
