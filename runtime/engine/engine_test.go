@@ -22,6 +22,7 @@ func open(t testing.TB, name string, change func(*engine.Options)) *engine.Engin
 	t.Helper()
 	o := engine.Options{
 		Paths: []string{storetest.Model(t, name)}, Model: name, Threads: 1, ContextTokens: 512,
+		CPUOnly: true,
 	}
 	if change != nil {
 		change(&o)
