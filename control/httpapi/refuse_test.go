@@ -92,9 +92,7 @@ func TestE4JSON(t *testing.T) {
 // TestRefusedByName: nothing that is not supported is ignored.
 func TestRefusedByName(t *testing.T) {
 	t.Parallel()
-	h := serve(t, nil)
-	tool := `,"tools":[{"type":"function","function":{"name":"f"}}]`
-	for _, c := range []struct{ more, param string }{
+	refused(t, []refusal{
 		{`,"audio":{"voice":"x"}`, "audio"},
 		{`,"functions":[]`, "functions"},
 		{`,"function_call":"auto"`, "function_call"},
@@ -137,6 +135,31 @@ func TestRefusedByName(t *testing.T) {
 		},
 		{`,"response_format":{"type":"json_object"},"grammar":"root ::= \"x\""`, "grammar"},
 		{`,"reasoning_effort":"most"`, "reasoning_effort"},
+		{`,"kv":{"scope":"x"}`, "kv.scope"},
+		{`,"kv":{"salt":"x"}`, "kv.salt"},
+		{`,"speculate":"x"`, "speculate"},
+	})
+}
+
+// refusal is what a request has more than others, and the parameter that the refusal names.
+type refusal struct{ more, param string }
+
+func refused(t *testing.T, all []refusal) {
+	t.Helper()
+	h := serve(t, nil)
+	for _, c := range all {
+		w := h.chat(t, c.more)
+		require.Equal(t, 400, w.Code, "%s: %s", c.more, w.Body)
+		_, param := errorOf(t, w)
+		require.Equal(t, c.param, param, "%s: %s", c.more, w.Body)
+	}
+}
+
+// TestToolsRefused: the same for tools.
+func TestToolsRefused(t *testing.T) {
+	t.Parallel()
+	tool := `,"tools":[{"type":"function","function":{"name":"f"}}]`
+	refused(t, []refusal{
 		{`,"tools":[{"type":"custom"}]`, "tools[0].type"},
 		{`,"tools":[{"type":"function","function":{}}]`, "tools[0].function.name"},
 		{`,"tools":[{"type":"function","function":{"name":"a b"}}]`, "tools[0].function.name"},
@@ -155,15 +178,7 @@ func TestRefusedByName(t *testing.T) {
 			"tool_choice.mode",
 		},
 		{tool + `,"grammar":"root ::= \"x\""`, "grammar"},
-		{`,"kv":{"scope":"x"}`, "kv.scope"},
-		{`,"kv":{"salt":"x"}`, "kv.salt"},
-		{`,"speculate":"x"`, "speculate"},
-	} {
-		w := h.chat(t, c.more)
-		require.Equal(t, 400, w.Code, "%s: %s", c.more, w.Body)
-		_, param := errorOf(t, w)
-		require.Equal(t, c.param, param, "%s: %s", c.more, w.Body)
-	}
+	})
 }
 
 // TestMessagesRefused: each role has its own fields.
