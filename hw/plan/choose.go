@@ -162,6 +162,9 @@ func (p *planner) prepare(w Wish, context int, kvType string) (*choice, *search,
 	if err != nil {
 		return nil, nil, err
 	}
+	if p.shape.OutputBytes == 0 && slices.Contains(p.machine.CPU.Features, "amx_int8") {
+		z.host[len(z.host)-1] += tiled(p.shape.InputBytes)
+	}
 	t := newTiming(loadsOf(p.shape, w, z, kvType), p.rates, w)
 	only := -1
 	if p.wish.GPULayers != nil {

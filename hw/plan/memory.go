@@ -44,7 +44,7 @@ type sizes struct {
 
 	dense   []int64 // weights of an item on an accelerator, without routed experts
 	experts []int64 // routed experts of an item
-	host    []int64 // as dense, but in the host's memory: an output that reuses the input is there
+	host    []int64 // as dense, but in the host's memory, where an output may reuse the input
 	kv      []int64 // cache or state of an item
 
 	input   int64 // tables in the host's memory that are only looked up
@@ -123,6 +123,10 @@ func (z *sizes) layers(s gguf.Shape, w Wish, kvType string) error {
 	z.input = s.InputBytes + s.TableBytes
 	return nil
 }
+
+// tiled is what a matrix takes in the order in which a processor's AMX reads it, which is another
+// than that of a table: at most an eighth more, as q8_0 gets sums for each block.
+func tiled(bytes int64) int64 { return times(bytes, 9) / 8 }
 
 // scratchFixed is what the indices of a micro-batch take, and rounding.
 const scratchFixed = 64 << 10

@@ -330,6 +330,19 @@ func TestNoFit(t *testing.T) {
 	require.Contains(t, e.Hint, "smaller model")
 }
 
+// TestTiledOutput: where the processor has AMX, an output that reuses the input embedding is a copy
+// in another order.
+func TestTiledOutput(t *testing.T) {
+	t.Parallel()
+	s, m := small(), host(16*gib)
+	s.OutputBytes = 0
+	plain := made(t, s, m, Wish{}).Devices[0].Bytes.Weights
+	m.CPU.Features = []string{"amx_int8", "avx2"}
+	require.Equal(t, plain+s.InputBytes*9/8, made(t, s, m, Wish{}).Devices[0].Bytes.Weights)
+	s.OutputBytes = 1000
+	require.Less(t, made(t, s, m, Wish{}).Devices[0].Bytes.Weights, plain+s.InputBytes)
+}
+
 func TestCalibration(t *testing.T) {
 	t.Parallel()
 	w := Wish{Calibration: []Calibration{{"cpu", 0, 10e9, 1e12}}}
