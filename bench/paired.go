@@ -174,6 +174,12 @@ type held struct {
 	bar     Bar
 }
 
+// close completes the report.
+func (r *paired) close() {
+	r.report.OwnPeak = OwnPeakRSS()
+	r.report.DurationS = time.Since(r.report.Started).Seconds()
+}
+
 // measure runs all subjects and closes the report. It stops at the first failure.
 func (r *paired) measure(ctx context.Context, subjects []subject) (Report, []Pair, error) {
 	for _, s := range subjects {
@@ -185,8 +191,7 @@ func (r *paired) measure(ctx context.Context, subjects []subject) (Report, []Pai
 			return Report{}, nil, err
 		}
 	}
-	r.report.OwnPeak = OwnPeakRSS()
-	r.report.DurationS = time.Since(r.report.Started).Seconds()
+	r.close()
 	return r.report, r.pairs, nil
 }
 

@@ -53,7 +53,8 @@ const (
 
 // Run is one measured process.
 type Run struct {
-	Subject   string  `json:"subject"` // what was run: "tg128 smollm2:135m t=1"
+	Subject   string  `json:"subject"`        // what was run: "tg128 smollm2:135m t=1"
+	Case      string  `json:"case,omitempty"` // of a grid: which point; then Round counts the points
 	Side      Side    `json:"side"`
 	Round     int     `json:"round"`                // from 0
 	Turn      int     `json:"turn"`                 // place in the round, from 0
@@ -233,6 +234,9 @@ func (r *Report) WriteText(w io.Writer, pairs []Pair) error {
 		}
 	}
 	if err := r.writeRequests(w); err != nil {
+		return err
+	}
+	if err := r.writePlans(w); err != nil {
 		return err
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)

@@ -39,7 +39,7 @@ norion, and what counts is the ratio of each round; see docs/bench.md.`,
 		DisableFlagParsing: true, // llama-bench's flags have several letters behind one dash
 	}
 	f.register(cmd)
-	cmd.AddCommand(a.newBenchReuse(), a.newBenchConcurrency(), a.newBenchSinks(),
+	cmd.AddCommand(a.newBenchReuse(), a.newBenchConcurrency(), a.newBenchSinks(), a.newBenchPlan(),
 		a.newBenchSpeculate())
 	cmd.RunE = a.ran(func(cmd *cobra.Command, args []string) error {
 		cmd.InheritedFlags() // brings the root's flags in

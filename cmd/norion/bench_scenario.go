@@ -174,6 +174,26 @@ guess. Tokens per second are those after the first token.`,
 		})
 }
 
+func (a *app) newBenchPlan() *cobra.Command {
+	var p bench.Plans
+	return a.newBenchScenario("plan -m MODEL",
+		"Hold plans against their loads",
+		`Each combination of context, KV type, sequences and flash attention is planned, loaded and asked
+a little: bytes by the planner's formulas, speeds by the rates that one load before measured.`,
+		`  norion bench plan -m smollm2:135m --quick
+  norion bench plan -m gemma3:270m --contexts 512,8192`,
+		func(fs *pflag.FlagSet) {
+			fs.IntSliceVar(&p.Contexts, "contexts", nil, "tokens (512,4096,8192; --quick: 512)")
+			fs.IntSliceVar(&p.Sequences, "sequences", nil, "sequences (1,4,16; --quick: 1,2)")
+			fs.StringSliceVar(&p.KVTypes, "kv-type", nil, "`TYPES` (f16,q8_0; --quick: f16)")
+		},
+		func(f *scenarioFlags) measured {
+			return func(ctx context.Context, s bench.Scenario) (bench.Report, []bench.Pair, error) {
+				return s.Plan(ctx, p.Fill(f.quick))
+			}
+		})
+}
+
 // textBytesMax bounds the text that is scored.
 const textBytesMax = 16 << 20
 
