@@ -22,7 +22,7 @@ const modelsMax = 16
 // models are the loaded models of a server, by name. It implements httpapi.Models.
 type models struct {
 	list   []httpapi.Model
-	byName map[string]*loaded
+	byName map[string]infer.Backend
 	ends   []func() error // in the order in which they were begun
 }
 
@@ -30,7 +30,7 @@ type models struct {
 func (a *app) openModels(
 	ctx context.Context, refs []string, o engine.Options, all *prometheus.Registry,
 ) (_ *models, err error) {
-	m := &models{byName: map[string]*loaded{}}
+	m := &models{byName: map[string]infer.Backend{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, m.close())
@@ -52,7 +52,7 @@ func (a *app) openModels(
 		a.notes(b)
 		info := b.Info()
 		name := serveName(ref)
-		m.byName[name] = b
+		m.byName[name] = b.Backend // itself, with all that it can do besides
 		m.list = append(m.list, httpapi.Model{Name: name, Created: time.Now(), Info: &info})
 		if seen, ok := b.Backend.(infer.Observer); ok {
 			labels := prometheus.Labels{"model": name}

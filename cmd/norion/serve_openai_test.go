@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
+	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/openai/openai-go/v3"
@@ -15,10 +18,11 @@ import (
 )
 
 // serveReal serves a real model and gives OpenAI's client for it.
-func serveReal(t *testing.T, name string) *openai.Client {
+func serveReal(t *testing.T, name string) (*served, *openai.Client) {
 	t.Helper()
 	s := &served{
 		t: t, err: &announced{ready: make(chan struct{})}, code: make(chan int, 1),
+		client: http.DefaultClient,
 	}
 	var stop context.CancelFunc
 	s.ctx, stop = context.WithCancel(t.Context())
@@ -37,16 +41,57 @@ func serveReal(t *testing.T, name string) *openai.Client {
 		stop()
 		require.Zero(t, <-s.code, s.err)
 	})
-	client := openai.NewClient(option.WithBaseURL(s.address()+"/v1/"), option.WithAPIKey("none"),
+	s.url = s.address()
+	client := openai.NewClient(option.WithBaseURL(s.url+"/v1/"), option.WithAPIKey("none"),
 		option.WithMaxRetries(0))
-	return &client
+	return s, &client
+}
+
+// TestAnthropicAndTokens asks a real model for what OpenAI's client has no words for.
+func TestAnthropicAndTokens(t *testing.T) {
+	t.Parallel()
+	s, c := serveReal(t, "smollm2:135m")
+	models, err := c.Models.List(t.Context())
+	require.NoError(t, err)
+	ask := `{"model":"` + models.Data[0].ID + `","max_tokens":12,"temperature":0,"messages":` +
+		`[{"role":"user","content":"What is the capital of France? One word."}]`
+	code, body := s.ask("POST", "/v1/messages", "", ask+"}")
+	require.Equal(t, 200, code, body)
+	var whole struct {
+		Content []struct{ Type, Text string }
+		Usage   struct {
+			Input int `json:"input_tokens"`
+		}
+		Stop string `json:"stop_reason"`
+	}
+	require.NoError(t, json.Unmarshal([]byte(body), &whole))
+	require.Contains(t, whole.Content[0].Text, "Paris")
+	require.Equal(t, "end_turn", whole.Stop)
+	code, body = s.ask("POST", "/v1/messages", "", ask+`,"stream":true}`)
+	require.Equal(t, 200, code, body)
+	require.Contains(t, body, "event: message_stop")
+
+	code, body = s.ask("POST", "/v1/messages/count_tokens", "",
+		strings.Replace(ask, `"max_tokens":12,"temperature":0,`, "", 1)+"}")
+	require.Equal(t, 200, code, body)
+	require.JSONEq(t, fmt.Sprintf(`{"input_tokens":%d}`, whole.Usage.Input), body)
+
+	code, body = s.ask("POST", "/tokenize", "", `{"content":"Hello there"}`)
+	require.Equal(t, 200, code, body)
+	var tokens struct{ Tokens []int }
+	require.NoError(t, json.Unmarshal([]byte(body), &tokens))
+	back, err := json.Marshal(tokens)
+	require.NoError(t, err)
+	code, body = s.ask("POST", "/detokenize", "", strings.ToLower(string(back)))
+	require.Equal(t, 200, code, body)
+	require.JSONEq(t, `{"content":"Hello there"}`, body)
 }
 
 // TestOpenAIClient has OpenAI's own client ask a real model: whole and streamed, with
 // log-probabilities, a schema, a stop, and what is refused.
 func TestOpenAIClient(t *testing.T) {
 	t.Parallel()
-	c := serveReal(t, "smollm2:135m")
+	_, c := serveReal(t, "smollm2:135m")
 	models, err := c.Models.List(t.Context())
 	require.NoError(t, err)
 	require.Len(t, models.Data, 1)
