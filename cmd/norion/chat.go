@@ -61,7 +61,7 @@ func (a *app) chat(ctx context.Context, f *chatFlags, fs *pflag.FlagSet, ref str
 	if err != nil {
 		return err
 	}
-	b, err := a.load(ctx, ref, o)
+	b, err := a.load(ctx, ref, &f.modelFlags, o)
 	if err != nil {
 		return err
 	}

@@ -27,6 +27,7 @@ type modelFlags struct {
 	gpuLayers int
 	loras     []string
 	template  string
+	plan      string
 	verbose   bool
 }
 
@@ -47,6 +48,9 @@ func (f *modelFlags) register(cmd *cobra.Command) {
 		fs.BoolVar(&o.CPUOnly, "cpu", false, "use no GPU")
 		fs.TextVar(&o.Load, "load-mode", llama.LoadAuto,
 			"how weights come into memory: `MODE` none reads the file, mmap maps it, auto chooses")
+		fs.StringVar(&f.plan, "plan", planAuto,
+			"`PLAN` of the load: auto decides what other flags leave open where there are GPUs, off "+
+				"leaves it to llama.cpp, or a file of norion plan --json")
 		fs.BoolVar(&o.NoFlash, "no-flash", false, "leave flash attention off")
 	})
 	cmd.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "log to standard error")
@@ -146,8 +150,10 @@ type loaded struct {
 	took time.Duration // of loading
 }
 
-// load finds and opens a model, and says on standard error what the user should know of it.
-func (a *app) load(ctx context.Context, ref string, o engine.Options) (*loaded, error) {
+// load finds, plans and opens a model, and says on standard error what the user should know of it.
+func (a *app) load(ctx context.Context, ref string, f *modelFlags, o engine.Options) (
+	*loaded, error,
+) {
 	m, err := a.find(ctx, ref)
 	if err != nil {
 		return nil, err
@@ -160,6 +166,13 @@ func (a *app) load(ctx context.Context, ref string, o engine.Options) (*loaded, 
 		if o.Digest, err = a.fileDigest(ctx, m.Path); err != nil {
 			return nil, err
 		}
+	}
+	line, err := a.follow(ctx, f.plan, m, &o)
+	if err != nil {
+		return nil, err
+	}
+	if line != "" && (f.verbose || isTerminal(a.err)) {
+		fmt.Fprintln(a.err, line)
 	}
 	if isTerminal(a.err) {
 		defer fmt.Fprint(a.err, "\r\x1b[K")

@@ -191,15 +191,7 @@ func (a *app) readShape(ctx context.Context, ref string) (
 	if m, err = s.Resolve(ctx, ref); err != nil {
 		return m, shape, err
 	}
-	file, err := gguf.Open(m.Path)
-	if err != nil {
-		return m, shape, err
-	}
-	defer func() { err = errors.Join(err, file.Close()) }()
-	if err := file.CheckModel(); err != nil {
-		return m, shape, err
-	}
-	shape, err = file.Shape()
+	shape, err = modelShape(m.Path)
 	return m, shape, err
 }
 

@@ -86,7 +86,7 @@ func (a *app) run(ctx context.Context, f *runFlags, args []string) (err error) {
 	}
 	// There is one request: nothing will be cut back, unless it is kept for another, or guessed.
 	o.SmallWindow = !f.kept() && r.KV.Evict == "" && r.Speculate == infer.SpeculateOff
-	b, err := a.load(ctx, args[0], o)
+	b, err := a.load(ctx, args[0], &f.modelFlags, o)
 	if err != nil {
 		return err
 	}

@@ -108,7 +108,7 @@ func (a *app) serve(ctx context.Context, f *serveFlags, refs []string) (err erro
 	default:
 		return flagError("speculate", "use off or adaptive", "unknown mode %.40q", f.speculate)
 	}
-	models, err := a.openModels(ctx, refs, engine, o.Registry)
+	models, err := a.openModels(ctx, refs, &f.modelFlags, engine, o.Registry)
 	if err != nil {
 		return err
 	}

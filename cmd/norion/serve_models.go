@@ -28,7 +28,7 @@ type models struct {
 
 // openModels loads all models that are named.
 func (a *app) openModels(
-	ctx context.Context, refs []string, o engine.Options, all *prometheus.Registry,
+	ctx context.Context, refs []string, f *modelFlags, o engine.Options, all *prometheus.Registry,
 ) (_ *models, err error) {
 	m := &models{byName: map[string]infer.Backend{}}
 	defer func() {
@@ -43,7 +43,7 @@ func (a *app) openModels(
 				hint:    "name each model once",
 			}
 		}
-		b, err := a.load(ctx, ref, o)
+		b, err := a.load(ctx, ref, f, o)
 		if err != nil {
 			return nil, err
 		}
