@@ -224,21 +224,28 @@ func (c *anthropicRequest) messages() ([]infer.Message, error) {
 	return messages(turns)
 }
 
+// check refuses a block of another type than those that its turn may have. Unknown fields come
+// second, since a block of an unknown type has them in any case.
+func (b *anthropicBlock) check(types ...string) error {
+	if !slices.Contains(types, b.Type) {
+		return refuse(codeUnsupported, "type", "blocks of type '%s' are not supported: send text",
+			clip(b.Type))
+	}
+	return b.Others.check(blockSettings)
+}
+
 // user gives the turns of a user's message.
 func (m *anthropicMessage) user() ([]chatMessage, error) {
 	var results []chatMessage
 	var text strings.Builder
 	said := false
 	for i, b := range m.Content {
-		err := b.Others.check(blockSettings)
+		err := b.check("text", "tool_result")
 		switch {
 		case err != nil:
 		case b.Type == "text":
 			text.WriteString(b.Text)
 			said = true
-		case b.Type != "tool_result":
-			err = refuse(codeUnsupported, "type", "blocks of type '%s' are not supported: send text",
-				clip(b.Type))
 		case said:
 			err = refuse(codeInvalidValue, "type", "results of tools come before the text")
 		default:
@@ -266,23 +273,20 @@ func (m *anthropicMessage) user() ([]chatMessage, error) {
 func (m *anthropicMessage) assistant() ([]chatMessage, error) {
 	out := chatMessage{Role: "assistant", Content: content{set: m.Content != nil}}
 	for i, b := range m.Content {
-		err := b.Others.check(blockSettings)
+		err := b.check("text", "thinking", "tool_use")
 		switch {
 		case err != nil:
 		case b.Type == "text":
 			out.Content.text += b.Text
 		case b.Type == "thinking":
 			out.Reasoning += b.Thinking
-		case b.Type == "tool_use":
+		default:
 			if len(b.Input) == 0 {
 				b.Input = jsontext.Value("{}")
 			}
 			call := toolCall{ID: b.ID, Type: "function"}
 			call.Function.Name, call.Function.Arguments = b.Name, string(b.Input)
 			out.ToolCalls = append(out.ToolCalls, call)
-		default:
-			err = refuse(codeUnsupported, "type", "blocks of type '%s' are not supported",
-				clip(b.Type))
 		}
 		if err != nil {
 			return nil, joinFault(fmt.Sprintf("content[%d]", i), err)
