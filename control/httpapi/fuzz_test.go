@@ -50,6 +50,8 @@ func fuzzRoute(f *testing.F, path string) {
 
 func FuzzChat(f *testing.F)       { fuzzRoute(f, "/v1/chat/completions") }
 func FuzzCompletion(f *testing.F) { fuzzRoute(f, "/v1/completions") }
+func FuzzResponse(f *testing.F)   { fuzzRoute(f, "/v1/responses") }
+func FuzzMessages(f *testing.F)   { fuzzRoute(f, "/v1/messages") }
 func FuzzEmbedding(f *testing.F)  { fuzzRoute(f, "/v1/embeddings") }
 func FuzzTokenize(f *testing.F)   { fuzzRoute(f, "/tokenize") }
 func FuzzDetokenize(f *testing.F) { fuzzRoute(f, "/detokenize") }
