@@ -1,7 +1,6 @@
 package httpapi_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -80,10 +79,12 @@ func plain(s string) string {
 		ReplaceAllString(s, "${1}ID")
 }
 
-// dump writes what is set in requests, without what every one has.
+// dump writes what is set in requests, without what every one has. They run side by side, so that
+// their order is chance: it is that of their texts.
 func dump(t *testing.T, requests []infer.Request) string {
-	var b bytes.Buffer
+	var all []string
 	for _, r := range requests {
+		var b strings.Builder
 		require.NotEmpty(t, r.ID)
 		require.False(t, r.Deadline.IsZero())
 		bias := map[string]float32{}
@@ -109,8 +110,10 @@ func dump(t *testing.T, requests []infer.Request) string {
 			require.NoError(t, err)
 			fmt.Fprintf(&b, "%s %s\n", name, value)
 		}
+		all = append(all, b.String())
 	}
-	return b.String()
+	slices.Sort(all)
+	return strings.Join(all, "")
 }
 
 // clean drops what is zero.
