@@ -14,6 +14,7 @@ import (
 
 	"github.com/norion/norion/hw/device"
 	"github.com/norion/norion/hw/plan"
+	"github.com/norion/norion/runtime/engine/measure"
 	"github.com/norion/norion/runtime/gguf"
 	"github.com/norion/norion/runtime/store"
 )
@@ -31,6 +32,7 @@ type planFlags struct {
 	reserve   int64 // MiB
 	gpuLayers int
 	verify    bool
+	dry       bool
 	asJSON    bool
 }
 
@@ -71,6 +73,8 @@ what that took. It is kept beside the cached prefixes, in machine, for the next 
 		"keep all tokens in layers with a sliding window, as chat does, and run with --cache")
 	fs.BoolVar(&f.verify, "verify", false,
 		"load as planned, measure, and say how far the plan was off")
+	fs.BoolVar(&f.dry, "dry", false,
+		"have llama.cpp count the bytes of the load, without allocating them")
 	fs.BoolVar(&f.asJSON, "json", false, "print a JSON object")
 	group(fs, "Model", func(fs *pflag.FlagSet) {
 		fs.IntVarP(&f.wish.ContextTokens, "ctx", "c", 0,
@@ -99,21 +103,28 @@ func (a *app) plan(ctx context.Context, ref string, f *planFlags) error {
 	if err != nil {
 		return err
 	}
+	here := f.machine == "" && m.Path != ""
+	if (f.verify || f.dry) && !here {
+		flag := map[bool]string{true: "verify", false: "dry"}[f.verify]
+		return flagError(flag, "name a model that is here, and no other machine",
+			"what is not here cannot be loaded")
+	}
 	if f.verify {
-		if f.machine != "" || m.Path == "" {
-			return flagError("verify", "name a model that is here, and no other machine",
-				"what is not here cannot be loaded")
-		}
 		return a.verify(ctx, m, shape, machine, w, f.asJSON)
 	}
-	if f.machine == "" && m.Path != "" {
-		figures, err := a.figures(machine, m)
-		if err != nil {
+	var known measure.Figures
+	if here {
+		if known, err = a.figures(machine, m); err != nil {
 			fmt.Fprintf(a.err, "note: %s\n", oneLine(err.Error()))
 		}
-		w.Calibration, w.Loads = figures.Calibration, figures.Loads
+		w.Calibration, w.Loads = known.Calibration, known.Loads
 	}
 	p, err := plan.Make(shape, machine, w)
+	if err == nil && f.dry && p.MemorySource == plan.SourceFormula {
+		if w.Loads, err = a.dryLoad(ctx, m, p, w, known); err == nil {
+			p, err = plan.Make(shape, machine, w)
+		}
+	}
 	if err != nil {
 		return err
 	}

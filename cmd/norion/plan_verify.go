@@ -68,6 +68,27 @@ func (a *app) verify(ctx context.Context, m store.Model, shape gguf.Shape, machi
 	return a.writeResult(r)
 }
 
+// dryLoad counts the bytes of a plan, keeps them, and gives all that is known of such loads.
+func (a *app) dryLoad(ctx context.Context, m store.Model, p plan.Plan, w plan.Wish,
+	known measure.Figures,
+) ([]plan.Load, error) {
+	l, err := measure.Dry(ctx, p, engine.Options{
+		Paths: []string{m.Path}, Model: m.Name.String(), SmallWindow: !w.FullWindow,
+	})
+	if err != nil {
+		return nil, err
+	}
+	known.Saw(l)
+	dir, err := machineDir(a.getenv)
+	if err == nil {
+		err = known.Keep(dir)
+	}
+	if err != nil {
+		fmt.Fprintf(a.err, "note: counted bytes are not kept: %s\n", oneLine(err.Error()))
+	}
+	return known.Loads, nil
+}
+
 // writeResult prints a plan against its load.
 func (a *app) writeResult(r measure.Result) error {
 	t := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)

@@ -16,10 +16,10 @@ func (p *Plan) Settings() string {
 	for i, d := range p.Devices {
 		names[i] = d.Name
 	}
-	return fmt.Sprintf("cells=%d window=%d sequences=%d layout=%s kv=%s flash=%t ubatch=%d "+
-		"outputs=%d devices=%q layers=%d split=%v overrides=%v", p.Cells, p.WindowCells,
-		p.Sequences, p.Layout, p.KVType, p.Flash, p.MicroBatch, p.Outputs, names, p.GPULayers,
-		p.TensorSplit, p.Overrides)
+	return fmt.Sprintf("context=%d cells=%d window=%d sequences=%d layout=%s kv=%s flash=%t "+
+		"ubatch=%d outputs=%d devices=%q layers=%d split=%v overrides=%v", p.ContextTokens, p.Cells,
+		p.WindowCells, p.Sequences, p.Layout, p.KVType, p.Flash, p.MicroBatch, p.Outputs, names,
+		p.GPULayers, p.TensorSplit, p.Overrides)
 }
 
 // recall puts the bytes of a known load in place of the computed ones: those of a real load before

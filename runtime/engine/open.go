@@ -186,6 +186,20 @@ func (o *Options) modelParams(paths []string, n need) llama.ModelParams {
 
 // prepareContext makes the context, the adapters and the chat template.
 func (e *Engine) prepareContext(o *Options, plan loadPlan) (*llama.Context, error) {
+	c, err := e.newContext(o, plan)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.loadAdapters(o, c); err != nil {
+		return c, err
+	}
+	if o.Template == "" && !plan.template {
+		return c, nil // such a model simply cannot chat
+	}
+	return c, e.prepareChat(o.Template)
+}
+
+func (e *Engine) newContext(o *Options, plan loadPlan) (*llama.Context, error) {
 	p := llama.ContextParams{
 		Tokens: plan.need.cells, Sequences: o.sequences(), Unified: o.Shared,
 		Batch: o.Batch, MicroBatch: o.MicroBatch,
@@ -211,17 +225,7 @@ func (e *Engine) prepareContext(o *Options, plan loadPlan) (*llama.Context, erro
 			p.Pooling = llama.PoolingMean
 		}
 	}
-	c, err := e.model.NewContext(p)
-	if err != nil {
-		return nil, err
-	}
-	if err := e.loadAdapters(o, c); err != nil {
-		return c, err
-	}
-	if o.Template == "" && !plan.template {
-		return c, nil // such a model simply cannot chat
-	}
-	return c, e.prepareChat(o.Template)
+	return e.model.NewContext(p)
 }
 
 // prepareChat reads the chat template: the given one, or with "" the model's own.

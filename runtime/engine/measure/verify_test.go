@@ -29,9 +29,10 @@ func TestVerify(t *testing.T) {
 	p, err := plan.Make(shape, machine, wish)
 	require.NoError(t, err)
 
-	r, err := measure.Verify(t.Context(), p, engine.Options{
-		Paths: []string{path}, Model: "smollm2:135m",
-	})
+	o := engine.Options{Paths: []string{path}, Model: "smollm2:135m"}
+	dry, err := measure.Dry(t.Context(), p, o)
+	require.NoError(t, err)
+	r, err := measure.Verify(t.Context(), p, o)
 	require.NoError(t, err)
 	require.Len(t, r.Devices, 1)
 	d := r.Devices[0]
@@ -49,6 +50,12 @@ func TestVerify(t *testing.T) {
 
 	load, ok := r.Load()
 	require.True(t, ok)
+	require.Equal(t, load.Settings, dry.Settings)
+	require.Equal(t, load.Devices, dry.Devices, "a dry load counts what a real one takes")
+	wish.Loads = []plan.Load{dry}
+	counted, err := plan.Make(shape, machine, wish)
+	require.NoError(t, err)
+	require.Equal(t, plan.SourceDryLoad, counted.MemorySource)
 	wish.Loads = []plan.Load{load}
 	again, err := plan.Make(shape, machine, wish)
 	require.NoError(t, err)
