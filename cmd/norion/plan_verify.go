@@ -48,9 +48,7 @@ func (a *app) verify(ctx context.Context, m store.Model, shape gguf.Shape, machi
 		return err
 	}
 	r.Machine = machine.Fingerprint()
-	if rates := r.Calibrate(shape, machine, w); rates != nil {
-		known.Calibration = rates
-	}
+	known.Calibrated(r.Calibrate(shape, machine, w))
 	known.Verified = &r
 	if load, ok := r.Load(); ok {
 		known.Saw(load)

@@ -16,8 +16,12 @@ const (
 
 // Calibrate gives the rates of the device that computed a measured plan: those with which the
 // plan's formulas come to the measured speeds. There are none where several devices took part,
-// since the times of each are not known, or where no speed was measured.
+// since the times of each are not known, where no speed was measured, or with another cache than
+// one of f16 with flash attention: that has rates of its own.
 func (r *Result) Calibrate(s gguf.Shape, m device.Machine, w plan.Wish) []plan.Calibration {
+	if !r.Plan.Flash || r.Plan.KVType != "f16" {
+		return nil
+	}
 	busy := -1
 	for i, d := range r.Plan.Devices {
 		if d.Layers == 0 && d.ExpertLayers == 0 {

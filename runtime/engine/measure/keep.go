@@ -130,6 +130,15 @@ func (f *Figures) Saw(l plan.Load) {
 	f.Loads = f.Loads[:min(len(f.Loads), loadsMax)]
 }
 
+// Calibrated takes in rates, in place of what was known of the same devices.
+func (f *Figures) Calibrated(rates []plan.Calibration) {
+	for _, c := range rates {
+		f.Calibration = slices.DeleteFunc(slices.Clone(f.Calibration),
+			func(old plan.Calibration) bool { return old.Device == c.Device })
+		f.Calibration = append(f.Calibration, c)
+	}
+}
+
 // Load gives what the devices of a plan hold, for the next plan. ok is false where a device has
 // some that the plan does not name.
 func (r *Result) Load() (l plan.Load, ok bool) {

@@ -53,6 +53,19 @@ func TestKeep(t *testing.T) {
 	}
 }
 
+// TestCalibrated: rates of one device replace its own only.
+func TestCalibrated(t *testing.T) {
+	t.Parallel()
+	var f Figures
+	f.Calibrated([]plan.Calibration{{Device: "CPU", BytesPerSecond: 1}})
+	f.Calibrated([]plan.Calibration{{Device: "CUDA0", BytesPerSecond: 2}})
+	f.Calibrated([]plan.Calibration{{Device: "CPU", BytesPerSecond: 3}})
+	f.Calibrated(nil)
+	require.Equal(t, []plan.Calibration{
+		{Device: "CUDA0", BytesPerSecond: 2}, {Device: "CPU", BytesPerSecond: 3},
+	}, f.Calibration)
+}
+
 // TestSaw keeps the latest loads, and no more than there is room for.
 func TestSaw(t *testing.T) {
 	t.Parallel()
