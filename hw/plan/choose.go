@@ -25,7 +25,6 @@ type planner struct {
 	devices []device.Accelerator // that may be used
 	slower  []device.Accelerator // left out because the host is faster
 	places  []place              // of the host and the devices
-	rates   []rates
 	threads int
 	batch   int
 }
@@ -47,7 +46,6 @@ func newPlanner(s gguf.Shape, m device.Machine, w Wish) (*planner, error) {
 		budget: budgetOf(max(0, m.Memory.AvailableBytes-overheadOf(hostName)), w.ReserveBytes,
 			hostReserveMax),
 	}}
-	p.rates = []rates{hostRates(m, w, p.threads)}
 	allowed, err := p.allowed()
 	if err != nil {
 		return nil, err
@@ -59,9 +57,10 @@ func newPlanner(s gguf.Shape, m device.Machine, w Wish) (*planner, error) {
 	if err != nil {
 		return nil, err
 	}
-	loads := loadsOf(s, w, z, p.wish.KVTypes[0])
+	kvType := p.wish.KVTypes[0]
+	loads, host := loadsOf(s, w, z, kvType), hostRates(m, w, kvType, p.threads)
 	for _, a := range allowed {
-		pair := []rates{p.rates[0], acceleratorRates(a, w)}
+		pair := []rates{host, acceleratorRates(a, w, kvType)}
 		if w.Devices == nil && w.GPULayers == nil && !newTiming(loads, pair, w).faster() {
 			p.slower = append(p.slower, a)
 			continue
@@ -74,7 +73,6 @@ func newPlanner(s gguf.Shape, m device.Machine, w Wish) (*planner, error) {
 // use lets the search place layers on an accelerator.
 func (p *planner) use(a device.Accelerator) {
 	p.devices = append(p.devices, a)
-	p.rates = append(p.rates, acceleratorRates(a, p.wish))
 	p.places = append(p.places, place{
 		budget: budgetOf(max(0, a.FreeBytes-overheadOf(a.Kind)), p.wish.ReserveBytes,
 			acceleratorReserveMax),
@@ -165,7 +163,11 @@ func (p *planner) prepare(w Wish, context int, kvType string) (*choice, *search,
 	if p.shape.OutputBytes == 0 && slices.Contains(p.machine.CPU.Features, "amx_int8") {
 		z.host[len(z.host)-1] += tiled(p.shape.InputBytes)
 	}
-	t := newTiming(loadsOf(p.shape, w, z, kvType), p.rates, w)
+	all := []rates{hostRates(p.machine, w, kvType, p.threads)}
+	for _, a := range p.devices {
+		all = append(all, acceleratorRates(a, w, kvType))
+	}
+	t := newTiming(loadsOf(p.shape, w, z, kvType), all, w)
 	only := -1
 	if p.wish.GPULayers != nil {
 		only = *p.wish.GPULayers

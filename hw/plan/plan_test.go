@@ -345,7 +345,7 @@ func TestTiledOutput(t *testing.T) {
 
 func TestCalibration(t *testing.T) {
 	t.Parallel()
-	w := Wish{Calibration: []Calibration{{"cpu", 0, 10e9, 1e12}}}
+	w := Wish{Calibration: []Calibration{{Device: "cpu", BytesPerSecond: 10e9, OpsPerSecond: 1e12}}}
 	p := made(t, small(), host(16*gib), w)
 	require.Equal(t, SourceMeasured, p.Decode.Source)
 	read := float64(8*45+40)*mib + 8*2048*2*256*2
@@ -353,6 +353,40 @@ func TestCalibration(t *testing.T) {
 	require.InEpsilon(t, 1e12/(2*8*80e6), p.Prefill.TokensPerSecond, 0.02)
 	plain := made(t, small(), host(16*gib), Wish{})
 	require.Greater(t, plain.Decode.High/plain.Decode.Low, p.Decode.High/p.Decode.Low)
+
+	w.Calibration[0].CacheBytesPerSecond, w.Calibration[0].StepOpsPerSecond = 2e9, 1e11
+	w.Sequences = 4
+	p = made(t, small(), host(16*gib), w)
+	weights, cache, ops := float64(8*45+40)*mib, 8*2048*2*256*2.0, 2*8*80e6
+	one := weights/10e9 + cache/2e9 + ops/1e11
+	require.InEpsilon(t, 1/one, p.Decode.TokensPerSecond, 0.03)
+	require.InEpsilon(t, 4/(one+3*(cache/2e9+ops/1e11)), p.DecodeAll.TokensPerSecond, 0.03)
+}
+
+// TestCalibrationOf takes rates for what they were measured with, and for nothing else.
+func TestCalibrationOf(t *testing.T) {
+	t.Parallel()
+	of := func(kvType string, noFlash bool, threads int, bytes float64) Calibration {
+		return Calibration{
+			Device: "CPU", KVType: kvType, NoFlash: noFlash, Threads: threads,
+			BytesPerSecond: bytes,
+		}
+	}
+	w := Wish{Threads: 2, Calibration: []Calibration{
+		of("f16", false, 1, 1e9), of("f16", false, 2, 2e9), of("q8_0", false, 2, 3e9),
+		of("f16", true, 2, 4e9),
+	}}
+	speed := func(change func(*Wish)) Speed {
+		asked := w
+		change(&asked)
+		return made(t, small(), host(16*gib), asked).Decode
+	}
+	f16 := speed(func(*Wish) {}).TokensPerSecond
+	require.InEpsilon(t, f16/2, speed(func(w *Wish) { w.Threads = 1 }).TokensPerSecond, 0.01)
+	require.Greater(t, speed(func(w *Wish) { w.KVTypes = []string{"q8_0"} }).TokensPerSecond, f16)
+	require.InEpsilon(t, 2*f16, speed(func(w *Wish) { w.NoFlash = true }).TokensPerSecond, 0.01)
+	require.Equal(t, SourceFormula, speed(func(w *Wish) { w.Threads = 3 }).Source)
+	require.Equal(t, SourceFormula, speed(func(w *Wish) { w.KVTypes = []string{"bf16"} }).Source)
 }
 
 func TestRefused(t *testing.T) {
@@ -404,7 +438,7 @@ func TestRefused(t *testing.T) {
 			s.Layers[2].KeyLength, w.KVTypes = 80, []string{"q8_0"}
 		}, ErrWish},
 		"calibration": {func(_ *gguf.Shape, _ *machine, w *Wish) {
-			w.Calibration = []Calibration{{"CPU", 0, math.NaN(), 0}}
+			w.Calibration = []Calibration{{Device: "CPU", BytesPerSecond: math.NaN()}}
 		}, ErrWish},
 	} {
 		s, m, w := good, host(16*gib), Wish{}

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"strings"
@@ -32,10 +33,12 @@ func (s Source) spread() (decode, prefill [2]float64) {
 
 // rates are what a device reaches with a model.
 type rates struct {
-	bytes  float64 // a second, of weights and cache read while decoding
-	ops    float64 // a second
-	link   float64 // bytes a second from the host's memory; 0: weights are never borrowed
-	launch float64 // seconds for a layer, besides
+	bytes   float64 // a second, of weights read while decoding
+	cache   float64 // likewise of the cache; 0: as bytes
+	stepOps float64 // a second, of decoding, besides what is read; 0: see step
+	ops     float64 // a second, of prefill
+	link    float64 // bytes a second from the host's memory; 0: weights are never borrowed
+	launch  float64 // seconds for a layer, besides
 
 	bytesSource, opsSource Source
 }
@@ -71,9 +74,12 @@ func efficiency(kind string) (bytes, ops, launch float64) {
 	return 0.6, 0.3, 30e-6
 }
 
-func (w *Wish) calibrated(name string) Calibration {
+// calibrated gives what was measured of a device with such a cache, and of the processor with so
+// many threads.
+func (w *Wish) calibrated(name, kvType string, threads int) Calibration {
 	for _, c := range w.Calibration {
-		if strings.EqualFold(c.Device, name) {
+		if strings.EqualFold(c.Device, name) && (c.Threads == 0 || c.Threads == threads) &&
+			(c.KVType == "" || c.KVType == kvType) && c.NoFlash == w.NoFlash {
 			return c
 		}
 	}
@@ -84,6 +90,7 @@ func (w *Wish) calibrated(name string) Calibration {
 func (r *rates) override(c Calibration) {
 	if c.BytesPerSecond > 0 {
 		r.bytes, r.launch, r.bytesSource = c.BytesPerSecond, 0, SourceMeasured
+		r.cache, r.stepOps = c.CacheBytesPerSecond, c.StepOpsPerSecond
 	}
 	if c.OpsPerSecond > 0 {
 		r.ops, r.opsSource = c.OpsPerSecond, SourceMeasured
@@ -91,7 +98,7 @@ func (r *rates) override(c Calibration) {
 }
 
 // hostRates are those of the processor with so many threads.
-func hostRates(m device.Machine, w Wish, threads int) rates {
+func hostRates(m device.Machine, w Wish, kvType string, threads int) rates {
 	r := rates{
 		bytes: hostBytesShare * m.Memory.BytesPerSecond, ops: hostOpsShare * m.CPU.Int8OpsPerSecond,
 		launch: hostLayerSeconds, bytesSource: SourceFormula, opsSource: SourceFormula,
@@ -109,13 +116,11 @@ func hostRates(m device.Machine, w Wish, threads int) rates {
 		r.ops *= n / cores
 	}
 	r.bytes = min(r.bytes, n*coreBytesMax)
-	if c := w.calibrated(hostName); c.Threads == 0 || c.Threads == threads {
-		r.override(c)
-	}
+	r.override(w.calibrated(hostName, kvType, threads))
 	return r
 }
 
-func acceleratorRates(a device.Accelerator, w Wish) rates {
+func acceleratorRates(a device.Accelerator, w Wish, kvType string) rates {
 	bytes, ops, launch := efficiency(a.Kind)
 	r := rates{
 		bytes: bytes * a.BytesPerSecond, ops: ops * a.FloatOpsPerSecond, launch: launch,
@@ -130,7 +135,7 @@ func acceleratorRates(a device.Accelerator, w Wish) rates {
 	if r.ops == 0 {
 		r.ops, r.opsSource = ops*acceleratorOpsGuess, SourceGuess
 	}
-	r.override(w.calibrated(a.Name))
+	r.override(w.calibrated(a.Name, kvType, 0))
 	return r
 }
 
@@ -188,9 +193,13 @@ func loadsOf(s gguf.Shape, w Wish, z *sizes, kvType string) []load {
 }
 
 // step is the time of an item in a step of n sequences: what is read or what is computed, whichever
-// takes longer.
+// takes longer, or both where each was measured.
 func (l load) step(r rates, n float64) float64 {
-	return max((l.weights+n*l.cache)/r.bytes, n*l.ops/r.ops) + l.launches*r.launch
+	read := l.weights/r.bytes + n*l.cache/cmp.Or(r.cache, r.bytes)
+	if r.stepOps > 0 {
+		return read + n*l.ops/r.stepOps
+	}
+	return max(read, n*l.ops/r.ops) + l.launches*r.launch
 }
 
 // expertStep is the same for routed experts. Tokens choose theirs independently.

@@ -89,12 +89,18 @@ type Wish struct {
 
 // Calibration is what a device was measured to reach with a model of this kind.
 type Calibration struct {
-	Device  string `json:"device"`            // as Accelerator.Name, or CPU
-	Threads int    `json:"threads,omitempty"` // of CPU, for which the figures hold; 0: for any
-	// BytesPerSecond of weights and KV cache read while decoding.
-	BytesPerSecond float64 `json:"bytes_per_second,omitempty"`
-	// OpsPerSecond of prefill, two for each parameter in use and token.
-	OpsPerSecond float64 `json:"ops_per_second,omitempty"`
+	Device  string `json:"device"`             // as Accelerator.Name, or CPU
+	Threads int    `json:"threads,omitempty"`  // of CPU, for which the figures hold; 0: for any
+	KVType  string `json:"kv_type,omitempty"`  // for which they hold; "": for any
+	NoFlash bool   `json:"no_flash,omitempty"` // without flash attention
+	// BytesPerSecond of weights read while decoding, and of the cache where it has no rate.
+	BytesPerSecond      float64 `json:"bytes_per_second,omitempty"`
+	CacheBytesPerSecond float64 `json:"cache_bytes_per_second,omitempty"`
+	// StepOpsPerSecond are those of decoding, which add to the time of what is read; 0: the longer
+	// of the two counts. OpsPerSecond are those of prefill. Both are two for each parameter in use
+	// and token.
+	StepOpsPerSecond float64 `json:"step_ops_per_second,omitempty"`
+	OpsPerSecond     float64 `json:"ops_per_second,omitempty"`
 }
 
 // hostName is what the processor is called among devices.
@@ -172,9 +178,12 @@ func (w *Wish) checkTypes() error {
 		}
 	}
 	for _, c := range w.Calibration {
-		if !rate(c.BytesPerSecond) || !rate(c.OpsPerSecond) {
-			return fault(ErrWish, "calibration", "measure again", "%s: %v bytes and %v operations a second",
-				c.Device, c.BytesPerSecond, c.OpsPerSecond)
+		for _, v := range []float64{
+			c.BytesPerSecond, c.CacheBytesPerSecond, c.StepOpsPerSecond, c.OpsPerSecond,
+		} {
+			if !rate(v) {
+				return fault(ErrWish, "calibration", "measure again", "%s: a rate of %v", c.Device, v)
+			}
 		}
 	}
 	return checkLoads(w.Loads)
