@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -69,40 +70,48 @@ func (p Plans) Fill(quick bool) Plans {
 	return p
 }
 
-// wishes are the combinations that can be loaded.
-func (p Plans) wishes() (all []plan.Wish) {
-	for _, context := range p.Contexts {
-		for _, sequences := range p.Sequences {
-			for _, kind := range p.KVTypes {
-				for _, noFlash := range p.NoFlash {
-					if noFlash && kind != "f16" {
-						continue
-					}
-					all = append(all, plan.Wish{
-						ContextTokens: context, Sequences: sequences, KVTypes: []string{kind},
-						NoFlash: noFlash,
-					})
-				}
+// kinds are the kinds of cache that can be loaded: q8_0 needs flash attention.
+func (p Plans) kinds() (all []plan.Wish) {
+	for _, kind := range p.KVTypes {
+		for _, noFlash := range p.NoFlash {
+			if !noFlash || kind == "f16" {
+				all = append(all, plan.Wish{KVTypes: []string{kind}, NoFlash: noFlash})
 			}
 		}
 	}
 	return all
 }
 
-// calibrateEvery is how many loads come between two that measure rates.
+// wishes are the combinations that can be loaded.
+func (p Plans) wishes() (all []plan.Wish) {
+	for _, context := range p.Contexts {
+		for _, sequences := range p.Sequences {
+			for _, w := range p.kinds() {
+				w.ContextTokens, w.Sequences = context, sequences
+				all = append(all, w)
+			}
+		}
+	}
+	return all
+}
+
+// calibrateEvery is how many loads come between two measurements of rates.
 const calibrateEvery = 8
 
 // Plan holds plans for this machine against their loads: bytes by the formulas, speeds by the
-// median of the rates that loads in between measured. Each combination counts as a round. Errors:
-// those of loading, and ErrFlag.
+// median of the rates that were measured in between for the same kind of cache. Each combination
+// counts as a round. Errors: those of loading, and ErrFlag.
 func (s Scenario) Plan(ctx context.Context, p Plans) (Report, []Pair, error) {
 	g, err := s.begin(ctx, "plan")
 	if err != nil {
 		return Report{}, nil, err
 	}
-	t := planned{o: engine.Options{
-		Paths: []string{g.paths[s.Model]}, Model: s.Model, SmallWindow: true,
-	}}
+	t := planned{
+		o: engine.Options{
+			Paths: []string{g.paths[s.Model]}, Model: s.Model, SmallWindow: true,
+		},
+		rates: map[plan.Calibration][]plan.Calibration{},
+	}
 	if t.machine, err = device.Probe(ctx, device.Options{}); err != nil {
 		return Report{}, nil, err
 	}
@@ -116,7 +125,7 @@ func (s Scenario) Plan(ctx context.Context, p Plans) (Report, []Pair, error) {
 		w.Threads = g.Threads
 		if i%calibrateEvery == 0 {
 			g.paired.Progress("rates")
-			if err := t.calibrate(ctx, g.Threads); err != nil {
+			if err := t.calibrate(ctx, p, g.Threads); err != nil {
 				return Report{}, nil, err
 			}
 		}
@@ -146,28 +155,52 @@ func caseOf(w plan.Wish) string {
 		w.Sequences, !w.NoFlash)
 }
 
-// planned is a model on this machine, and the rates that were measured so far.
+// planned is a model on this machine, and the rates that were measured so far, by what they hold
+// for.
 type planned struct {
-	shape      gguf.Shape
-	machine    device.Machine
-	o          engine.Options
-	device     string
-	bytes, ops []float64
+	shape   gguf.Shape
+	machine device.Machine
+	o       engine.Options
+	rates   map[plan.Calibration][]plan.Calibration
 }
 
-// calibrate measures rates once more.
-func (t *planned) calibrate(ctx context.Context, threads int) error {
-	w := plan.Wish{ContextTokens: 4 * measure.PromptTokens, Threads: threads}
-	r, err := t.verify(ctx, w)
-	if err != nil {
-		return err
-	}
-	w.DepthTokens = measure.Depth(w.ContextTokens)
-	for _, c := range r.Calibrate(t.shape, t.machine, w) {
-		t.device = c.Device
-		t.bytes, t.ops = append(t.bytes, c.BytesPerSecond), append(t.ops, c.OpsPerSecond)
+// calibrate measures the rates of all kinds of cache once more.
+func (t *planned) calibrate(ctx context.Context, p Plans, threads int) error {
+	for _, w := range p.kinds() {
+		w.Threads = threads
+		c, err := measure.Calibrate(ctx, t.shape, t.machine, w, t.o)
+		if errors.Is(err, measure.ErrSpread) {
+			continue // a model without speeds, or one on several devices
+		}
+		if err != nil {
+			return err
+		}
+		of := plan.Calibration{
+			Device: c.Device, Threads: c.Threads, KVType: c.KVType, NoFlash: c.NoFlash,
+		}
+		t.rates[of] = append(t.rates[of], c)
 	}
 	return nil
+}
+
+// medians are the median rates of each kind.
+func (t *planned) medians() (all []plan.Calibration) {
+	for of, measured := range t.rates {
+		for _, figure := range []func(*plan.Calibration) *float64{
+			func(c *plan.Calibration) *float64 { return &c.BytesPerSecond },
+			func(c *plan.Calibration) *float64 { return &c.CacheBytesPerSecond },
+			func(c *plan.Calibration) *float64 { return &c.StepOpsPerSecond },
+			func(c *plan.Calibration) *float64 { return &c.OpsPerSecond },
+		} {
+			samples := make([]float64, len(measured))
+			for i := range measured {
+				samples[i] = *figure(&measured[i])
+			}
+			*figure(&of) = Summarize(samples).Median
+		}
+		all = append(all, of)
+	}
+	return all
 }
 
 // verify plans at the depth at which speeds are measured, and loads.
@@ -182,14 +215,10 @@ func (t *planned) verify(ctx context.Context, w plan.Wish) (r measure.Result, er
 
 // predict puts the speeds that the rates come to into a result.
 func (t *planned) predict(w plan.Wish, r *measure.Result) error {
-	if len(t.bytes) == 0 {
-		return nil // of a model without speeds, or one on several devices
+	w.DepthTokens, w.Calibration = measure.Depth(w.ContextTokens), t.medians()
+	if len(w.Calibration) == 0 {
+		return nil
 	}
-	w.DepthTokens = measure.Depth(w.ContextTokens)
-	w.Calibration = []plan.Calibration{{
-		Device: t.device, BytesPerSecond: Summarize(t.bytes).Median,
-		OpsPerSecond: Summarize(t.ops).Median,
-	}}
 	p, err := plan.Make(t.shape, t.machine, w)
 	if err != nil {
 		return err
@@ -261,6 +290,10 @@ func (r *Report) planClaims(subject string) {
 	for _, c := range []held{
 		{percent("error of bytes", size("bytes error")), SideNorion, barPlanBytes},
 		{percent("error of decode", size("decode error")), SideNorion, barPlanDecode},
+		{
+			percent("error of decode, all sequences", size("decode, all error")), SideNorion,
+			barPlanDecode,
+		},
 		{percent("error of prefill", size("prefill error")), SideNorion, barPlanPrefill},
 	} {
 		if claim, ok := r.Hold(subject, c.measure, c.side, c.bar); ok {

@@ -37,7 +37,7 @@ func TestPlan(t *testing.T) {
 		}
 	}
 	require.Greater(t, r.Runs[0].Values["loaded bytes"], r.Runs[1].Values["loaded bytes"])
-	require.Len(t, r.Claims, 5)
+	require.Len(t, r.Claims, 6)
 	for _, c := range r.Claims {
 		require.NotNil(t, c.Holds, c.Name)
 		require.Equal(t, 2, c.Samples, c.Name)

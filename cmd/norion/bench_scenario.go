@@ -179,7 +179,7 @@ func (a *app) newBenchPlan() *cobra.Command {
 	return a.newBenchScenario("plan -m MODEL",
 		"Hold plans against their loads",
 		`Each combination of context, KV type, sequences and flash attention is planned, loaded and asked
-a little: bytes by the planner's formulas, speeds by the rates that one load before measured.`,
+a little: bytes by the planner's formulas, speeds by the rates that were measured in between.`,
 		`  norion bench plan -m smollm2:135m --quick
   norion bench plan -m gemma3:270m --contexts 512,8192`,
 		func(fs *pflag.FlagSet) {

@@ -32,6 +32,7 @@ type planFlags struct {
 	reserve   int64 // MiB
 	gpuLayers int
 	verify    bool
+	calibrate bool
 	dry       bool
 	asJSON    bool
 }
@@ -45,8 +46,9 @@ func (a *app) newPlan() *cobra.Command {
 why. Nothing is loaded; of the model only the header is read. MODEL may also be the name of a shape
 of the library: ` + strings.Join(plan.Models(), ", ") + `.
 
-With --verify the model is then loaded as planned and asked a little, and the plan is held against
-what that took. It is kept beside the cached prefixes, in machine, for the next plan.`,
+With --calibrate the model is first loaded and asked a little, to measure what this machine reaches
+with it; with --verify it is then loaded as planned, and the plan is held against what that took.
+Both are kept beside the cached prefixes, in machine, for the next plan.`,
 		Example: `  norion plan smollm2:135m
   norion plan smollm2:135m --verify
   norion plan llama-3.1-8b-q4_k_m --machine desktop-8gb -c 32768 --kv-type f16,q8_0`,
@@ -73,6 +75,8 @@ what that took. It is kept beside the cached prefixes, in machine, for the next 
 		"keep all tokens in layers with a sliding window, as chat does, and run with --cache")
 	fs.BoolVar(&f.verify, "verify", false,
 		"load as planned, measure, and say how far the plan was off")
+	fs.BoolVar(&f.calibrate, "calibrate", false,
+		"measure the rates of this machine with the model, for this plan and later ones")
 	fs.BoolVar(&f.dry, "dry", false,
 		"have llama.cpp count the bytes of the load, without allocating them")
 	fs.BoolVar(&f.asJSON, "json", false, "print a JSON object")
@@ -104,20 +108,33 @@ func (a *app) plan(ctx context.Context, ref string, f *planFlags) error {
 		return err
 	}
 	here := f.machine == "" && m.Path != ""
-	if (f.verify || f.dry) && !here {
-		flag := map[bool]string{true: "verify", false: "dry"}[f.verify]
-		return flagError(flag, "name a model that is here, and no other machine",
-			"what is not here cannot be loaded")
-	}
-	if f.verify {
-		return a.verify(ctx, m, shape, machine, w, f.asJSON)
+	for flag, given := range map[string]bool{
+		"verify": f.verify, "dry": f.dry, "calibrate": f.calibrate,
+	} {
+		if given && !here {
+			return flagError(flag, "name a model that is here, and no other machine",
+				"what is not here cannot be loaded")
+		}
 	}
 	var known measure.Figures
 	if here {
 		if known, err = a.figures(machine, m); err != nil {
 			fmt.Fprintf(a.err, "note: %s\n", oneLine(err.Error()))
 		}
-		w.Calibration, w.Loads = known.Calibration, known.Loads
+	}
+	if f.calibrate {
+		if err := a.calibrate(ctx, m, shape, machine, w, &known); err != nil {
+			return err
+		}
+		if !f.asJSON {
+			if err := a.writeRates(known.Calibration); err != nil {
+				return err
+			}
+		}
+	}
+	w.Calibration, w.Loads = known.Calibration, known.Loads
+	if f.verify {
+		return a.verify(ctx, m, shape, machine, w, known, f.asJSON)
 	}
 	p, err := plan.Make(shape, machine, w)
 	if err == nil && f.dry && p.MemorySource == plan.SourceFormula {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"text/tabwriter"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/norion/norion/runtime/engine"
 	"github.com/norion/norion/runtime/engine/measure"
 	"github.com/norion/norion/runtime/gguf"
+	"github.com/norion/norion/runtime/infer"
 	"github.com/norion/norion/runtime/store"
 )
 
@@ -24,13 +26,8 @@ func (a *app) figures(machine device.Machine, m store.Model) (measure.Figures, e
 
 // verify loads a model as planned, holds the plan against the load, and keeps what was found.
 func (a *app) verify(ctx context.Context, m store.Model, shape gguf.Shape, machine device.Machine,
-	w plan.Wish, asJSON bool,
+	w plan.Wish, known measure.Figures, asJSON bool,
 ) error {
-	known, err := a.figures(machine, m)
-	if err != nil {
-		fmt.Fprintf(a.err, "note: %s\n", oneLine(err.Error()))
-	}
-	w.Calibration, w.Loads = known.Calibration, known.Loads
 	p, err := plan.Make(shape, machine, w)
 	if err != nil {
 		return err
@@ -48,7 +45,11 @@ func (a *app) verify(ctx context.Context, m store.Model, shape gguf.Shape, machi
 		return err
 	}
 	r.Machine = machine.Fingerprint()
-	known.Calibrated(r.Calibrate(shape, machine, w))
+	if p.Decode.Source != plan.SourceMeasured {
+		if rates, err := r.Rates(shape, machine, w); err == nil {
+			known.Calibrated(rates)
+		}
+	}
 	known.Verified = &r
 	if load, ok := r.Load(); ok {
 		known.Saw(load)
@@ -64,6 +65,57 @@ func (a *app) verify(ctx context.Context, m store.Model, shape gguf.Shape, machi
 		return writeJSON(a.out, r)
 	}
 	return a.writeResult(r)
+}
+
+// calibrate measures the rates of this machine with a model, for the kinds of cache that there are,
+// keeps them, and prints them.
+func (a *app) calibrate(ctx context.Context, m store.Model, shape gguf.Shape,
+	machine device.Machine, w plan.Wish, known *measure.Figures,
+) error {
+	for i, kind := range []struct {
+		kvType  string
+		noFlash bool
+	}{{"f16", false}, {"q8_0", false}, {"f16", true}} {
+		w.KVTypes, w.NoFlash = []string{kind.kvType}, kind.noFlash
+		fmt.Fprintf(a.err, "calibrating with a cache of %s, flash attention %t\n", kind.kvType,
+			!kind.noFlash)
+		c, err := measure.Calibrate(ctx, shape, machine, w, engine.Options{
+			Paths: []string{m.Path}, Model: m.Name.String(), Digest: m.Digest.String(),
+			Template: m.Template, SmallWindow: !w.FullWindow,
+		})
+		if i > 0 && (infer.KindOf(err) == infer.KindInvalid || errors.Is(err, plan.ErrWish)) {
+			fmt.Fprintf(a.err, "note: not with such a cache: %s\n", oneLine(err.Error()))
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		known.Calibrated(c)
+	}
+	dir, err := machineDir(a.getenv)
+	if err != nil {
+		return err
+	}
+	return known.Keep(dir)
+}
+
+// writeRates prints what was calibrated.
+func (a *app) writeRates(all []plan.Calibration) error {
+	t := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "DEVICE\tTHREADS\tCACHE\tFLASH\tWEIGHTS\tCACHE READ\tSTEP\tPREFILL")
+	rate := func(v, unit float64, name string) string {
+		if v == 0 || v >= 1e18 {
+			return "-" // not measured apart, or no time at all
+		}
+		return rounded(v/unit) + " " + name
+	}
+	for _, c := range all {
+		fmt.Fprintf(t, "%s\t%d\t%s\t%t\t%s\t%s\t%s\t%s\n", oneLine(c.Device), c.Threads, c.KVType,
+			!c.NoFlash, rate(c.BytesPerSecond, 1e9, "GB/s"), rate(c.CacheBytesPerSecond, 1e9, "GB/s"),
+			rate(c.StepOpsPerSecond, 1e9, "Gop/s"), rate(c.OpsPerSecond, 1e9, "Gop/s"))
+	}
+	fmt.Fprintln(t)
+	return t.Flush()
 }
 
 // dryLoad counts the bytes of a plan, keeps them, and gives all that is known of such loads.

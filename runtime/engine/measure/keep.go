@@ -130,13 +130,14 @@ func (f *Figures) Saw(l plan.Load) {
 	f.Loads = f.Loads[:min(len(f.Loads), loadsMax)]
 }
 
-// Calibrated takes in rates, in place of what was known of the same devices.
-func (f *Figures) Calibrated(rates []plan.Calibration) {
-	for _, c := range rates {
-		f.Calibration = slices.DeleteFunc(slices.Clone(f.Calibration),
-			func(old plan.Calibration) bool { return old.Device == c.Device })
-		f.Calibration = append(f.Calibration, c)
-	}
+// Calibrated takes in rates, in place of what was known of the same device, threads and cache.
+func (f *Figures) Calibrated(c plan.Calibration) {
+	f.Calibration = slices.DeleteFunc(slices.Clone(f.Calibration),
+		func(old plan.Calibration) bool {
+			return old.Device == c.Device && old.Threads == c.Threads && old.KVType == c.KVType &&
+				old.NoFlash == c.NoFlash
+		})
+	f.Calibration = append(f.Calibration, c)
 }
 
 // Load gives what the devices of a plan hold, for the next plan. ok is false where a device has

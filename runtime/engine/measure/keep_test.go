@@ -53,17 +53,23 @@ func TestKeep(t *testing.T) {
 	}
 }
 
-// TestCalibrated: rates of one device replace its own only.
+// TestCalibrated: rates replace those of the same device, threads and cache only.
 func TestCalibrated(t *testing.T) {
 	t.Parallel()
 	var f Figures
-	f.Calibrated([]plan.Calibration{{Device: "CPU", BytesPerSecond: 1}})
-	f.Calibrated([]plan.Calibration{{Device: "CUDA0", BytesPerSecond: 2}})
-	f.Calibrated([]plan.Calibration{{Device: "CPU", BytesPerSecond: 3}})
-	f.Calibrated(nil)
-	require.Equal(t, []plan.Calibration{
-		{Device: "CUDA0", BytesPerSecond: 2}, {Device: "CPU", BytesPerSecond: 3},
-	}, f.Calibration)
+	others := []plan.Calibration{
+		{Device: "CUDA0", BytesPerSecond: 2},
+		{Device: "CPU", Threads: 2, BytesPerSecond: 4},
+		{Device: "CPU", KVType: "q8_0", BytesPerSecond: 5},
+		{Device: "CPU", NoFlash: true},
+	}
+	f.Calibrated(plan.Calibration{Device: "CPU", BytesPerSecond: 1})
+	for _, c := range others {
+		f.Calibrated(c)
+	}
+	f.Calibrated(plan.Calibration{Device: "CPU", BytesPerSecond: 3})
+	require.Equal(t, append(others, plan.Calibration{Device: "CPU", BytesPerSecond: 3}),
+		f.Calibration)
 }
 
 // TestSaw keeps the latest loads, and no more than there is room for.

@@ -49,6 +49,9 @@ type Result struct {
 	DecodeAll Rate     `json:"decode_all"`
 	Prefill   Rate     `json:"prefill"`
 	Notes     []string `json:"notes,omitempty"`
+
+	deep     int     // tokens in the cache, where decoding was measured a second time
+	deepRate float64 // tokens a second there
 }
 
 // Device is what one device was to hold and holds. Overhead is not measured.
@@ -77,13 +80,19 @@ func (r Rate) Error() float64 {
 // Verify loads a model as a plan says and holds the plan against it: the buffers after prompts,
 // answers and scores, and the speed of each. The options name the model; the plan decides the rest.
 // Errors: those of engine.Open and of requests.
-func Verify(ctx context.Context, p plan.Plan, o engine.Options) (r Result, err error) {
+func Verify(ctx context.Context, p plan.Plan, o engine.Options) (Result, error) {
+	return verify(ctx, p, o, 0)
+}
+
+// verify measures decoding a second time with deep tokens in the cache, unless that is 0.
+func verify(ctx context.Context, p plan.Plan, o engine.Options, deep int) (r Result, err error) {
 	o.Apply(p)
 	r = Result{
 		Plan: p, Model: o.Model, Digest: o.Digest, Time: time.Now().UTC(),
 		Decode:    Rate{Predicted: p.Decode.TokensPerSecond, Source: p.Decode.Source},
 		DecodeAll: Rate{Predicted: p.DecodeAll.TokensPerSecond, Source: p.DecodeAll.Source},
 		Prefill:   Rate{Predicted: p.Prefill.TokensPerSecond, Source: p.Prefill.Source},
+		deep:      deep,
 	}
 	start := time.Now()
 	e, err := engine.Open(ctx, o)
@@ -129,6 +138,13 @@ func (r *Result) exercise(ctx context.Context, e *engine.Engine) error {
 		if r.DecodeAll.Measured, err = together(ctx, e, n, depth); err != nil {
 			return err
 		}
+	}
+	if r.deep > 0 {
+		far, err := ask(ctx, e, 3, r.deep, answerTokens)
+		if err != nil {
+			return err
+		}
+		r.deepRate = rate([]answer{far})
 	}
 	if !e.Info().Abilities.Score {
 		return nil

@@ -63,11 +63,9 @@ func TestVerify(t *testing.T) {
 	require.Equal(t, d.Measured.Weights, again.Devices[0].Bytes.Weights)
 
 	wish.DepthTokens = r.PromptTokens
-	wish.Calibration = r.Calibrate(shape, machine, wish)
-	require.Len(t, wish.Calibration, 1)
-	quantised := r
-	quantised.Plan.KVType = "q8_0"
-	require.Empty(t, quantised.Calibrate(shape, machine, wish), "another cache has other rates")
+	rates, err := r.Rates(shape, machine, wish)
+	require.NoError(t, err)
+	wish.Calibration = []plan.Calibration{rates}
 	again, err = plan.Make(shape, machine, wish)
 	require.NoError(t, err)
 	require.Equal(t, plan.SourceMeasured, again.Decode.Source)
