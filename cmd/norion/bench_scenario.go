@@ -176,19 +176,27 @@ guess. Tokens per second are those after the first token.`,
 
 func (a *app) newBenchPlan() *cobra.Command {
 	var p bench.Plans
+	var sweep bool
 	return a.newBenchScenario("plan -m MODEL",
 		"Hold plans against their loads",
 		`Each combination of context, KV type, sequences and flash attention is planned, loaded and asked
-a little: bytes by the planner's formulas, speeds by the rates that were measured in between.`,
+a little: bytes by the planner's formulas, speeds by the rates that were measured in between.
+With --sweep, the threads and the micro-batch of the plan are held against all others.`,
 		`  norion bench plan -m smollm2:135m --quick
+  norion bench plan -m smollm2:135m --sweep
   norion bench plan -m gemma3:270m --contexts 512,8192`,
 		func(fs *pflag.FlagSet) {
 			fs.IntSliceVar(&p.Contexts, "contexts", nil, "tokens (512,4096,8192; --quick: 512)")
 			fs.IntSliceVar(&p.Sequences, "sequences", nil, "sequences (1,4,16; --quick: 1,2)")
 			fs.StringSliceVar(&p.KVTypes, "kv-type", nil, "`TYPES` (f16,q8_0; --quick: f16)")
+			fs.BoolVar(&sweep, "sweep", false,
+				"measure the threads and the micro-batch that are planned in turns with all others")
 		},
 		func(f *scenarioFlags) measured {
 			return func(ctx context.Context, s bench.Scenario) (bench.Report, []bench.Pair, error) {
+				if sweep {
+					return s.Sweep(ctx, bench.Sweep{})
+				}
 				return s.Plan(ctx, p.Fill(f.quick))
 			}
 		})
