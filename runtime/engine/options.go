@@ -11,7 +11,8 @@ import (
 	"github.com/norion/norion/runtime/llama"
 )
 
-// Options chooses a model and how it is run. The zero value with Paths set is a good start.
+// Options chooses a model and how it is run. The zero value with Paths set is a good start. What has
+// the tag "-" belongs to this process and is not sent to another.
 type Options struct {
 	Paths    []string // the GGUF file, or its first shard, or all shards in order
 	Model    string   // name shown to users; "" means the file's name
@@ -65,8 +66,8 @@ type Options struct {
 	CachePlain bool
 	// Evict gives up tokens of requests that name no policy of their own when the context is full;
 	// nil ends the answer there. Evictors are further policies that requests can name.
-	Evict    kv.Evictor
-	Evictors map[string]kv.Evictor
+	Evict    kv.Evictor            `json:"-"`
+	Evictors map[string]kv.Evictor `json:"-"`
 	// Stall bounds how long a step may take in which prompts are computed while answers stream, as
 	// a multiple of a step without; 0 means 2.
 	Stall float64
@@ -78,8 +79,10 @@ type Options struct {
 
 	QueueMax int // requests waiting; 0 means 64
 
-	Logger   *slog.Logger            // nil is silent; never sees text of prompts or answers
-	Progress func(done float32) bool // 0..1 while loading; false stops
+	// Logger never sees text of prompts or answers; nil is silent.
+	Logger *slog.Logger `json:"-"`
+	// Progress gets 0..1 while loading, and stops it with false.
+	Progress func(done float32) bool `json:"-"`
 }
 
 // Lora is an adapter file and how strongly it applies.
