@@ -11,8 +11,8 @@ import (
 	"github.com/norion/norion/runtime/llama"
 )
 
-// Options chooses a model and how it is run. The zero value with Paths set is a good start. What has
-// the tag "-" belongs to this process and is not sent to another.
+// Options chooses a model and how it is run. The zero value with Paths set is a good start. What
+// has the tag "-" belongs to this process and is not sent to another.
 type Options struct {
 	Paths    []string // the GGUF file, or its first shard, or all shards in order
 	Model    string   // name shown to users; "" means the file's name

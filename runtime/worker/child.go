@@ -163,6 +163,21 @@ func exitText(err error) string {
 	return err.Error()
 }
 
+// answers is false once there is nothing more to come.
+func (c *child) answers() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.reason != nil {
+		return false
+	}
+	select {
+	case <-c.broken:
+		return false
+	default:
+		return true
+	}
+}
+
 // errStopped is the reason of a child that was asked to end.
 var errStopped = errors.New("it was stopped")
 
@@ -263,7 +278,7 @@ func (c *child) generate(
 }
 
 // stop has the child end its requests and the model, and then itself. It kills a child that takes
-// longer than limit.
+// longer than limit, which is an error, as what the model says of its end.
 func (c *child) stop(limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
@@ -271,17 +286,16 @@ func (c *child) stop(limit time.Duration) error {
 	c.reason = errStopped
 	c.mu.Unlock()
 	_, err := ask[nothing](ctx, c, "close", &nothing{})
+	var said *infer.Error
+	if !errors.As(err, &said) {
+		err = nil // it is gone already, or hangs
+	}
 	c.hangUp()
 	select {
 	case <-c.exited:
 	case <-ctx.Done():
 		_ = c.cmd.Process.Kill()
-		err = errors.New("the model's process did not end in time and was killed")
-	}
-	if e, ok := errors.AsType[*infer.Error](err); ok {
-		err = e
-	} else if err != nil {
-		err = lost("close", err)
+		err = lost("close", errors.New("the model's process did not end in time and was killed"))
 	}
 	c.wait()
 	return err

@@ -32,7 +32,7 @@ func Main(open Opener) error {
 	signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	file := os.NewFile(socketFD, "socket")
 	conn, err := net.FileConn(file)
-	if err = errors.Join(err, file.Close()); err != nil {
+	if err = errors.Join(err, file.Close(), closeInherited()); err != nil {
 		return &infer.Error{
 			Op: "worker", Kind: infer.KindInvalid, Hint: "norion serve starts workers by itself",
 			Err: err,

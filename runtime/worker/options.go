@@ -24,10 +24,11 @@ type Options struct {
 
 	LoadTimeout time.Duration // from the start of a child until its model is loaded; 0: 30 minutes
 	PingEvery   time.Duration // 0: 2 s
-	// PingTimeout is how long a child may take to answer a ping; two late answers in a row are a hang.
-	// 0: 10 s.
+	// PingTimeout is how long a child may take to answer a ping; two late answers in a row are a
+	// hang. 0: 10 s.
 	PingTimeout time.Duration
-	// StepTimeout is how long the model may compute without coming to the end of a step. 0: 10 minutes.
+	// StepTimeout is how long the model may compute without coming to the end of a step.
+	// 0: 10 minutes.
 	StepTimeout time.Duration
 	StopTimeout time.Duration // for a child to end by itself; 0: 20 s
 	BackoffMin  time.Duration // before the first restart, doubled with each; 0: 100 ms

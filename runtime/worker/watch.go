@@ -67,5 +67,6 @@ func (c *child) watch(
 			missed = 0
 		}
 	}
-	c.condemn(fmt.Errorf("it hangs: no answer to %d %s checks in a row within %s", misses, what, limit))
+	c.condemn(fmt.Errorf("it hangs: %d %s checks in a row without an answer within %s", misses,
+		what, limit))
 }

@@ -16,7 +16,7 @@ const service = "norion.worker.v1"
 
 // Bounds of the wire.
 const (
-	messageBytesMax = 256 << 20 // a prompt of infer.PromptBytesMax and its tools, vectors of many texts
+	messageBytesMax = 256 << 20 // a prompt of infer.PromptBytesMax and its tools, many vectors
 	elementsMax     = 1 << 26   // of one list, such as the tokens of a prompt
 	streamBytesMax  = 64 << 10  // of an answer that its reader does not take; gRPC's least
 	streamsMax      = 1 << 16   // requests at once

@@ -130,7 +130,7 @@ func (w *Worker) get(ctx context.Context, op string) (*child, error) {
 		switch {
 		case w.life.Err() != nil:
 			return nil, closed(op)
-		case s.child != nil:
+		case s.child != nil && s.child.answers():
 			return s.child, nil
 		case s.err != nil:
 			return nil, s.err
