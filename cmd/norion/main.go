@@ -12,10 +12,14 @@ import (
 
 	"github.com/norion/norion/runtime/engine"
 	"github.com/norion/norion/runtime/infer"
+	"github.com/norion/norion/runtime/worker"
 )
 
 func main() {
-	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.LookupEnv, open: openEngine}
+	a := &app{
+		in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.LookupEnv, open: openEngine,
+		spawn: openWorker,
+	}
 	os.Exit(a.main(context.Background(), os.Args[1:]))
 }
 
@@ -24,10 +28,14 @@ type app struct {
 	in       io.Reader
 	out, err io.Writer
 	env      func(string) (string, bool)
-	open     func(context.Context, engine.Options) (infer.Backend, error)
+	open     opener
+	spawn    func(context.Context, worker.Options) (infer.Backend, error) // a model's process
 
 	reached bool // a command's own code ran: what fails after that is no usage error
 }
+
+// opener loads a model.
+type opener = func(context.Context, engine.Options) (infer.Backend, error)
 
 func openEngine(ctx context.Context, o engine.Options) (infer.Backend, error) {
 	e, err := engine.Open(ctx, o)

@@ -21,7 +21,13 @@ import (
 	"github.com/norion/norion/runtime/store/storetest"
 )
 
-func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"norion": main}) }
+// TestMain is also norion, for scripts and for the processes of models.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == "worker" {
+		main()
+	}
+	testscript.Main(m, map[string]func(){"norion": main})
+}
 
 // TestScripts runs the command lines of testdata/script, each in a directory and a store of its
 // own. One thread each: the scripts run side by side, and OpenMP's threads wait by spinning.

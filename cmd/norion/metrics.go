@@ -4,11 +4,49 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/norion/norion/runtime/infer"
 )
+
+// servedModel gives to Prometheus what is known of a server's model. It is safe for concurrent use.
+type servedModel struct {
+	models *models
+	name   string
+}
+
+// statsMax is how long a scrape waits for a model.
+const statsMax = 2 * time.Second
+
+// Describe implements prometheus.Collector: nothing is promised beforehand.
+func (servedModel) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector. The figures of a model that is unloaded, or that does not
+// answer, are left out.
+func (c servedModel) Collect(to chan<- prometheus.Metric) {
+	b := c.models.pool.Peek(c.name)
+	c.models.mu.Lock()
+	n := c.models.restarts[c.name]
+	c.models.mu.Unlock()
+	up := 0.0
+	if b != nil {
+		n, up = n+restarts(b), 1
+	}
+	to <- prometheus.MustNewConstMetric(prometheus.NewDesc("norion_model_loaded",
+		"Whether the model is loaded.", nil, nil), prometheus.GaugeValue, up)
+	to <- prometheus.MustNewConstMetric(prometheus.NewDesc("norion_worker_restarts_total",
+		"Times that the model's process was started again.", nil, nil), prometheus.CounterValue,
+		float64(n))
+	if o, ok := b.(infer.Observer); ok {
+		ctx, cancel := context.WithTimeout(context.Background(), statsMax)
+		defer cancel()
+		if s, err := o.Stats(ctx); err == nil {
+			collect(s, to)
+		}
+	}
+}
 
 // collector gives what a backend observes of itself to Prometheus. It is safe for concurrent use.
 type collector struct{ infer.Observer }
@@ -23,6 +61,11 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 		to <- prometheus.NewInvalidMetric(prometheus.NewInvalidDesc(err), err)
 		return
 	}
+	collect(s, to)
+}
+
+// collect gives figures to Prometheus.
+func collect(s infer.Stats, to chan<- prometheus.Metric) {
 	send := func(kind prometheus.ValueType, name, help, label, of string, value float64) {
 		var labels, values []string
 		if label != "" {

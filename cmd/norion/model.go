@@ -154,6 +154,13 @@ type loaded struct {
 func (a *app) load(ctx context.Context, ref string, f *modelFlags, o engine.Options) (
 	*loaded, error,
 ) {
+	return a.loadBy(ctx, a.open, ref, f, o)
+}
+
+// loadBy is load with another way to open the model.
+func (a *app) loadBy(
+	ctx context.Context, open opener, ref string, f *modelFlags, o engine.Options,
+) (*loaded, error) {
 	m, err := a.find(ctx, ref)
 	if err != nil {
 		return nil, err
@@ -186,7 +193,7 @@ func (a *app) load(ctx context.Context, ref string, f *modelFlags, o engine.Opti
 		}
 	}
 	start := time.Now()
-	b, err := a.open(ctx, o)
+	b, err := open(ctx, o)
 	if err != nil {
 		return nil, err
 	}

@@ -29,6 +29,10 @@ type serveFlags struct {
 	inFlight  int
 	timeout   time.Duration
 	drain     time.Duration
+
+	inProcess, unconfined bool
+	idle                  time.Duration
+	memory                int64 // MiB
 }
 
 func (a *app) newServe() *cobra.Command {
@@ -37,7 +41,7 @@ func (a *app) newServe() *cobra.Command {
 		Use:   "serve MODEL...",
 		Short: "Answer OpenAI's and Anthropic's requests over HTTP",
 		Long: `Answer OpenAI's and Anthropic's requests over HTTP, with the models named, until it is
-interrupted. Answers that run then have --drain to end.
+interrupted. Answers that run then have --drain to end. Each model has a process of its own.
 
 Only this machine can connect, and needs no key, unless --host names another address: then
 callers need a key of norion keys, and none is let in without.`,
@@ -50,6 +54,7 @@ callers need a key of norion keys, and none is let in without.`,
 		}),
 	}
 	group(cmd.Flags(), "Server", f.add)
+	group(cmd.Flags(), "Models", f.addModels)
 	group(cmd.Flags(), "Cache", func(fs *pflag.FlagSet) {
 		fs.StringVar(&f.speculate, "speculate", string(infer.SpeculateOff),
 			"guess several tokens at a time from the text so far: `MODE` off, adaptive")
@@ -70,6 +75,18 @@ func (f *serveFlags) add(fs *pflag.FlagSet) {
 	fs.DurationVar(&f.timeout, "timeout", 30*time.Minute, "time that a request may take")
 	fs.DurationVar(&f.drain, "drain", 30*time.Second,
 		"time that answers have to end once the server is interrupted")
+}
+
+func (f *serveFlags) addModels(fs *pflag.FlagSet) {
+	fs.Int64Var(&f.memory, "memory", 0,
+		"MiB that loaded models may take together, as planned; the one that was not used for longest "+
+			"is unloaded to make room; 0: no bound")
+	fs.DurationVar(&f.idle, "idle", 0,
+		"unload a model that was not used for so long, and load it again on demand; 0: never")
+	fs.BoolVar(&f.inProcess, "in-process", false,
+		"run models in the server's own process: what ends one ends all")
+	fs.BoolVar(&f.unconfined, "unconfined", false,
+		"let the processes of models write files and use the network")
 }
 
 func (a *app) serve(ctx context.Context, f *serveFlags, refs []string) (err error) {
@@ -108,17 +125,21 @@ func (a *app) serve(ctx context.Context, f *serveFlags, refs []string) (err erro
 	default:
 		return flagError("speculate", "use off or adaptive", "unknown mode %.40q", f.speculate)
 	}
-	models, err := a.openModels(ctx, refs, &f.modelFlags, engine, o.Registry)
+	if f.memory < 0 || f.memory > 1<<30 || f.idle < 0 {
+		return flagError("memory", "0 is no bound", "%d MiB, or idle time of %s", f.memory, f.idle)
+	}
+	models, err := a.openModels(ctx, refs, f, engine, o.Registry)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, models.close()) }()
+	defer onRevive(ctx, models.revive)()
 	o.Models = models
 	s, err := httpapi.New(o)
 	if err != nil {
 		return asFlag(err)
 	}
-	fmt.Fprintf(a.err, "norion serves %s at %s\n", strings.Join(models.names(), ", "),
+	fmt.Fprintf(a.err, "norion serves %s at %s\n", strings.Join(models.names, ", "),
 		f.listen.url(listener))
 	return serveUntil(ctx, s, listener, f.drain)
 }

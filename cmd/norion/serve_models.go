@@ -7,61 +7,154 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/norion/norion/control/httpapi"
+	"github.com/norion/norion/hw/plan"
 	"github.com/norion/norion/runtime/engine"
 	"github.com/norion/norion/runtime/infer"
+	"github.com/norion/norion/runtime/worker"
+	"github.com/norion/norion/runtime/worker/pool"
 )
 
 // modelsMax bounds how many models one server loads.
 const modelsMax = 16
 
-// models are the loaded models of a server, by name. It implements httpapi.Models.
+// models are the models of a server. It implements httpapi.Models.
 type models struct {
-	list   []httpapi.Model
-	byName map[string]infer.Backend
-	ends   []func() error // in the order in which they were begun
+	pool  *pool.Pool
+	names []string // in the order in which they were given
+	began time.Time
+
+	mu       sync.Mutex
+	infos    map[string]*infer.Info // as last loaded
+	restarts map[string]int64       // of workers that are unloaded
 }
 
-// openModels loads all models that are named.
+// openModels loads all models that are named, as far as they have room, so that what cannot be
+// loaded is known at once.
 func (a *app) openModels(
-	ctx context.Context, refs []string, f *modelFlags, o engine.Options, all *prometheus.Registry,
+	ctx context.Context, refs []string, f *serveFlags, o engine.Options, all *prometheus.Registry,
 ) (_ *models, err error) {
-	m := &models{byName: map[string]infer.Backend{}}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, m.close())
+	m := &models{
+		began: time.Now(), infos: map[string]*infer.Info{}, restarts: map[string]int64{},
+	}
+	open := a.open
+	if !f.inProcess {
+		open = func(ctx context.Context, o engine.Options) (infer.Backend, error) {
+			return a.spawn(ctx, f.worker(a, o))
 		}
-	}()
+	}
+	keep := pool.Options{BudgetBytes: f.memory << 20, Idle: f.idle}
 	for _, ref := range refs {
-		if m.byName[serveName(ref)] != nil {
+		name := serveName(ref)
+		if slices.Contains(m.names, name) {
 			return nil, &usageError{
-				message: fmt.Sprintf("two models would be called %s", serveName(ref)),
+				message: fmt.Sprintf("two models would be called %s", name),
 				hint:    "name each model once",
 			}
 		}
-		b, err := a.load(ctx, ref, f, o)
-		if err != nil {
-			return nil, err
-		}
-		unpublish := a.publish(b, o.CacheDir)
-		m.ends = append(m.ends, b.Close, func() error { unpublish(); return nil })
-		a.notes(b)
-		info := b.Info()
-		name := serveName(ref)
-		m.byName[name] = b.Backend // itself, with all that it can do besides
-		m.list = append(m.list, httpapi.Model{Name: name, Created: time.Now(), Info: &info})
-		if seen, ok := b.Backend.(infer.Observer); ok {
-			labels := prometheus.Labels{"model": name}
-			if err := prometheus.WrapRegistererWith(labels, all).Register(collector{seen}); err != nil {
+		m.names = append(m.names, name)
+		entry := pool.Model{Name: name, Open: a.opening(m, ref, f, o, open)}
+		if f.memory > 0 {
+			if entry.Bytes, err = a.predict(ctx, ref, o); err != nil {
 				return nil, err
 			}
 		}
+		keep.Models = append(keep.Models, entry)
+		labels := prometheus.Labels{"model": name}
+		c := servedModel{m, name}
+		if err := prometheus.WrapRegistererWith(labels, all).Register(c); err != nil {
+			return nil, err
+		}
+	}
+	if m.pool, err = pool.New(keep); err != nil {
+		return nil, asFlag(err)
+	}
+	for _, name := range m.names {
+		b, release, err := m.pool.Acquire(ctx, name)
+		if err != nil {
+			return nil, errors.Join(err, m.close())
+		}
+		a.notes(b)
+		release()
 	}
 	return m, nil
+}
+
+// opening gives the function by which the pool loads a model.
+func (a *app) opening(m *models, ref string, f *serveFlags, o engine.Options, open opener) func(
+	context.Context,
+) (infer.Backend, func() error, error) {
+	name := serveName(ref)
+	return func(ctx context.Context) (infer.Backend, func() error, error) {
+		b, err := a.loadBy(ctx, open, ref, &f.modelFlags, o)
+		if err != nil {
+			return nil, nil, err
+		}
+		info := b.Info()
+		m.mu.Lock()
+		m.infos[name] = &info
+		m.mu.Unlock()
+		unpublish := a.publish(b, o.CacheDir)
+		return b.Backend, func() error { // itself, with all that it can do besides
+			unpublish()
+			err := b.Close()
+			m.mu.Lock()
+			m.restarts[name] += restarts(b.Backend)
+			m.mu.Unlock()
+			return err
+		}, nil
+	}
+}
+
+// predict says how many bytes a model takes when it is loaded, by its plan.
+func (a *app) predict(ctx context.Context, ref string, o engine.Options) (total int64, err error) {
+	found, err := a.find(ctx, ref)
+	if err != nil {
+		return 0, err
+	}
+	shape, err := modelShape(found.Path)
+	if err != nil {
+		return 0, err
+	}
+	machine, err := a.thisMachine(ctx)
+	if err != nil {
+		return 0, err
+	}
+	w := wishOf(&o)
+	w.ContextMin = 0 // what is asked for, not what would fit
+	if o.CPUOnly {
+		w.Devices = []string{"CPU"}
+	}
+	p, err := plan.Make(shape, machine, w)
+	if err != nil {
+		return 0, err
+	}
+	for _, d := range p.Devices {
+		total += d.Bytes.Total()
+	}
+	return total, nil
+}
+
+// restarts are those of a model's process; 0 where it has none of its own.
+func restarts(b infer.Backend) int64 {
+	if w, ok := b.(*worker.Worker); ok {
+		return w.Status().Restarts
+	}
+	return 0
+}
+
+// revive has processes start again that were given up.
+func (m *models) revive() {
+	for _, name := range m.names {
+		if w, ok := m.pool.Peek(name).(*worker.Worker); ok {
+			w.Revive()
+		}
+	}
 }
 
 // serveName is what requests call a model: the name it was asked by, or its file's without the end.
@@ -70,31 +163,32 @@ func serveName(ref string) string {
 	return strings.TrimSuffix(name, ".gguf")
 }
 
-// names are those of the models in the order in which they were named.
-func (m *models) names() []string {
-	out := make([]string, len(m.list))
-	for i, l := range m.list {
-		out[i] = l.Name
+// List implements httpapi.Models.
+func (m *models) List() []httpapi.Model {
+	m.mu.Lock()
+	infos := maps.Clone(m.infos)
+	m.mu.Unlock()
+	out := make([]httpapi.Model, len(m.names))
+	for i, name := range m.names {
+		out[i] = httpapi.Model{Name: name, Created: m.began}
+		if m.pool.Peek(name) != nil {
+			out[i].Info = infos[name]
+		}
 	}
 	return out
 }
 
-// List implements httpapi.Models.
-func (m *models) List() []httpapi.Model { return m.list }
-
 // Open implements httpapi.Models.
-func (m *models) Open(_ context.Context, name string) (infer.Backend, func(), error) {
-	if b := m.byName[name]; b != nil {
-		return b, func() {}, nil
+func (m *models) Open(ctx context.Context, name string) (infer.Backend, func(), error) {
+	b, release, err := m.pool.Acquire(ctx, name)
+	if errors.Is(err, pool.ErrNoModel) {
+		return nil, nil, fmt.Errorf("%w: there are %s", httpapi.ErrNoModel, strings.Join(m.names, ", "))
 	}
-	return nil, nil, fmt.Errorf("%w: there are %s", httpapi.ErrNoModel,
-		strings.Join(slices.Sorted(maps.Keys(m.byName)), ", "))
+	if _, ok := errors.AsType[*infer.Error](err); err != nil && !ok { // of the store or the plan
+		err = &infer.Error{Op: "load", Kind: infer.KindModel, Hint: hintOf(err), Err: err}
+	}
+	return b, release, err
 }
 
 // close unloads all models. No request uses them any more.
-func (m *models) close() (err error) {
-	for _, end := range slices.Backward(m.ends) {
-		err = errors.Join(err, end())
-	}
-	return err
-}
+func (m *models) close() error { return m.pool.Close() }

@@ -63,7 +63,7 @@ func (a *announced) String() string {
 // newApp is a command line with a home of its own.
 func newApp(home string, out, stderr io.Writer) *app {
 	return &app{
-		in: strings.NewReader(""), out: out, err: stderr, open: openEngine,
+		in: strings.NewReader(""), out: out, err: stderr, open: openEngine, spawn: openWorker,
 		env: func(name string) (string, bool) { return home, name == "NORION_HOME" },
 	}
 }
@@ -74,9 +74,16 @@ func serve(t *testing.T, open opener, args ...string) *served {
 	return serveAt(t, t.TempDir(), open, args...)
 }
 
-type opener = func(context.Context, engine.Options) (infer.Backend, error)
-
 func serveAt(t *testing.T, home string, open opener, args ...string) *served {
+	t.Helper()
+	if open == nil {
+		return serveWith(t, home, nil, args...)
+	}
+	return serveWith(t, home, func(a *app) { a.open = open }, append(args, "--in-process")...)
+}
+
+// serveWith is serveAt with a changed app.
+func serveWith(t *testing.T, home string, change func(*app), args ...string) *served {
 	t.Helper()
 	path := filepath.Join(home, "letters.gguf")
 	require.NoError(t, os.WriteFile(path, letters().Bytes(), 0o600))
@@ -86,10 +93,10 @@ func serveAt(t *testing.T, home string, open opener, args ...string) *served {
 	}
 	s.ctx, s.stop = context.WithCancel(t.Context())
 	a := newApp(home, io.Discard, s.err)
-	if open != nil {
-		a.open = open
-	}
 	args = append([]string{"serve", path, "-t", "1", "--port", "0"}, args...)
+	if change != nil {
+		change(a)
+	}
 	go func() { s.code <- a.main(s.ctx, args) }()
 	select {
 	case <-s.err.ready:

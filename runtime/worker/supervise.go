@@ -30,7 +30,7 @@ func (w *Worker) supervise(c *child) {
 		if !ok {
 			w.log.Error("a worker is given up", "restarts", w.o.Restarts)
 			w.become(nil, &infer.Error{
-				Op: "worker", Kind: infer.KindLost, Hint: "see the log; the server tries again on SIGHUP",
+				Op: "worker", Kind: infer.KindLost, Hint: "see the log; norion serve tries again on SIGUSR1",
 				Err: fmt.Errorf("the model's process ended %d times in a row", w.o.Restarts+1),
 			})
 		}
