@@ -23,8 +23,8 @@ const statsMax = 2 * time.Second
 // Describe implements prometheus.Collector: nothing is promised beforehand.
 func (servedModel) Describe(chan<- *prometheus.Desc) {}
 
-// Collect implements prometheus.Collector. The figures of a model that is unloaded, or that does not
-// answer, are left out.
+// Collect implements prometheus.Collector. The figures of a model that is unloaded, or that does
+// not answer, are left out.
 func (c servedModel) Collect(to chan<- prometheus.Metric) {
 	b := c.models.pool.Peek(c.name)
 	c.models.mu.Lock()

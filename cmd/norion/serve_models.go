@@ -43,7 +43,12 @@ func (a *app) openModels(
 		began: time.Now(), infos: map[string]*infer.Info{}, restarts: map[string]int64{},
 	}
 	open := a.open
-	if !f.inProcess {
+	switch {
+	case f.inProcess:
+	case !worker.Supported:
+		fmt.Fprintln(a.err, "note: models run in the server's own process, as with --in-process: "+
+			"this system has no others")
+	default:
 		open = func(ctx context.Context, o engine.Options) (infer.Backend, error) {
 			return a.spawn(ctx, f.worker(a, o))
 		}

@@ -10,10 +10,11 @@ import (
 	"github.com/norion/norion/runtime/worker"
 )
 
-// newWorker is the process of one model, which norion serve starts. It is in no list of commands.
+// newWorker is the process of one model, which norion serve starts. No list of commands has it.
 func (a *app) newWorker() *cobra.Command {
 	return &cobra.Command{
-		Use: "worker", Hidden: true, Args: args(0, 0, "no arguments"),
+		Use: "worker", Short: "Run one model for a server", Hidden: true,
+		Args: args(0, 0, "no arguments"),
 		RunE: a.ran(func(*cobra.Command, []string) error { return worker.Main(openEngine) }),
 	}
 }
@@ -35,8 +36,8 @@ func (f *serveFlags) worker(a *app, o engine.Options) worker.Options {
 	}
 }
 
-// driverVariables say where the libraries of drivers are and which devices they use. No others reach
-// a model's process.
+// driverVariables say where the libraries of drivers are and which devices they use. No others
+// reach a model's process.
 func driverVariables() []string {
 	return []string{
 		"LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "HIP_VISIBLE_DEVICES",

@@ -65,7 +65,8 @@ func confineFiles(writable string) (notes []string, err error) {
 	abi, err := llsys.LandlockGetABIVersion()
 	switch {
 	case err != nil || abi < abiFiles:
-		return []string{"the model's process may write files: this kernel has no Landlock"}, nil
+		note := "the model's process may write files: this kernel has no Landlock"
+		return []string{note}, nil //nolint:nilerr // the error says the same
 	case abi < abiTruncate:
 		notes = append(notes, "the model's process may shorten files: this kernel's Landlock is old")
 	}

@@ -87,7 +87,8 @@ func TestN8(t *testing.T) {
 	}
 }
 
-// TestConfined: a child writes nowhere but to its cache, and reaches no network, program or process.
+// TestConfined: a child writes nowhere but to its cache, and reaches no network, program or
+// process.
 func TestConfined(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -53,7 +53,7 @@ func TestR3Dies(t *testing.T) {
 			text, _, err := collect(t.Context(), w, infer.Request{Prompt: "die " + how, MaxTokens: 9})
 			require.ErrorIs(t, err, infer.KindLost, "%v", err)
 			require.NotEmpty(t, infer.HintOf(err))
-			require.True(t, strings.HasPrefix("0 1 ", text), text)
+			require.Contains(t, []string{"", "0 ", "0 1 "}, text)
 			another(t, w, pid)
 			_, err = w.Tokenize(t.Context(), "die "+how, infer.TokenizeOptions{})
 			require.ErrorIs(t, err, infer.KindLost)
@@ -61,8 +61,8 @@ func TestR3Dies(t *testing.T) {
 	}
 }
 
-// TestR3Stuck: a model that no longer comes to the end of a step is a hang, though the process still
-// answers.
+// TestR3Stuck: a model that no longer comes to the end of a step is a hang, though the process
+// still answers.
 func TestR3Stuck(t *testing.T) {
 	t.Parallel()
 	w := open(t, "stuck", func(o *worker.Options) { o.StepTimeout = 200 * time.Millisecond })
@@ -148,7 +148,9 @@ func TestC6Stopped(t *testing.T) {
 // TestUnwilling: a child that does not end is killed.
 func TestUnwilling(t *testing.T) {
 	t.Parallel()
-	w, err := tryOpen(t, "unwilling", func(o *worker.Options) { o.StopTimeout = 50 * time.Millisecond })
+	w, err := tryOpen(t, "unwilling", func(o *worker.Options) {
+		o.StopTimeout = 50 * time.Millisecond
+	})
 	require.NoError(t, err)
 	pid := w.Status().PID
 	require.ErrorIs(t, w.Close(), infer.KindLost)
@@ -233,8 +235,9 @@ func TestR3Storm(t *testing.T) {
 	pids := map[int]bool{}
 	for len(pids) < kills {
 		if pid := w.Status().PID; pid != 0 && !pids[pid] {
-			for range w.Generate(t.Context(), infer.Request{Prompt: "x", MaxTokens: 5}) {
-				break // there is load
+			for _, err := range w.Generate(t.Context(), infer.Request{Prompt: "x", MaxTokens: 5}) {
+				_ = err // it may be killed first
+				break   // there is load
 			}
 			pids[pid] = true
 			_ = syscall.Kill(pid, syscall.SIGKILL)

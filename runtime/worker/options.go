@@ -67,10 +67,15 @@ func (o *Options) Validate() error {
 		field string
 		value time.Duration
 	}{
-		{"load timeout", o.LoadTimeout}, {"ping interval", o.PingEvery},
-		{"ping timeout", o.PingTimeout}, {"step timeout", o.StepTimeout},
-		{"stop timeout", o.StopTimeout}, {"backoff", o.BackoffMin}, {"backoff", o.BackoffMax},
-		{"stable time", o.Stable}, {"restarts", time.Duration(o.Restarts)},
+		{"load timeout", o.LoadTimeout},
+		{"ping interval", o.PingEvery},
+		{"ping timeout", o.PingTimeout},
+		{"step timeout", o.StepTimeout},
+		{"stop timeout", o.StopTimeout},
+		{"backoff", o.BackoffMin},
+		{"backoff", o.BackoffMax},
+		{"stable time", o.Stable},
+		{"restarts", time.Duration(o.Restarts)},
 	} {
 		if f.value < 0 {
 			return refuse(f.field, infer.KindInvalid, "use 0 for the default", "it is negative")

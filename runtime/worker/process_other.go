@@ -11,6 +11,9 @@ import (
 	"github.com/norion/norion/runtime/infer"
 )
 
+// Supported says that this system has workers.
+const Supported = false
+
 // socketPair is what there is none of.
 func socketPair() (net.Conn, *os.File, error) {
 	return nil, nil, &infer.Error{

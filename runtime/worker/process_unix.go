@@ -15,6 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Supported says that this system has workers.
+const Supported = true
+
 // socketPair makes a connection between two ends that nobody else can reach. The second is the
 // child's; neither is inherited but by being named.
 func socketPair() (net.Conn, *os.File, error) {

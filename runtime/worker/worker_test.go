@@ -1,3 +1,5 @@
+//go:build unix
+
 package worker_test
 
 import (
@@ -109,7 +111,8 @@ func TestLeave(t *testing.T) {
 	endless := func(name string) infer.Request {
 		return infer.Request{Prompt: "note " + filepath.Join(dir, name), MaxTokens: infer.TokensMax}
 	}
-	for range w.Generate(t.Context(), endless("left")) {
+	for _, err := range w.Generate(t.Context(), endless("left")) {
+		require.NoError(t, err)
 		break
 	}
 	ended(t, filepath.Join(dir, "left"))

@@ -1,7 +1,7 @@
 // Package pool keeps several models within a budget of memory: it loads a model when it is asked
-// for, unloads one that nobody used for a while, and the least recently used ones when another needs
-// the room. It owns the loaded models and their use counts. It must not know how a model is found,
-// loaded or run, nor who asks.
+// for, unloads one that nobody used for a while, and the least recently used ones when another
+// needs the room. It owns the loaded models and their use counts. It must not know how a model is
+// found, loaded or run, nor who asks.
 //
 // Locks: Pool.mu is not held while a model is loaded or unloaded.
 package pool
@@ -92,8 +92,8 @@ func New(o Options) (*Pool, error) {
 }
 
 // Acquire gives a model, loaded first where need be, until release is called, once. It waits while
-// models in use leave no room: of several that wait, whichever finds room goes on. The error is that
-// of Model.Open, wraps ErrNoModel, or is an *infer.Error of KindClosed or of the end of ctx.
+// models in use leave no room: of several that wait, whichever finds room goes on. The error is
+// that of Model.Open, wraps ErrNoModel, or is an *infer.Error of KindClosed or of the end of ctx.
 func (p *Pool) Acquire(ctx context.Context, name string) (
 	b infer.Backend, release func(), err error,
 ) {

@@ -163,8 +163,8 @@ func TestIdle(t *testing.T) {
 	})
 }
 
-// TestOneLoad: those who ask for a model while it is loaded get that one; when its load is given up,
-// the next one loads it.
+// TestOneLoad: those who ask for a model while it is loaded get that one; when its load is given
+// up, the next one loads it.
 func TestOneLoad(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
