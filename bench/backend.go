@@ -23,13 +23,28 @@ type EngineWish struct {
 // parkedBytes is what an engine may keep in memory beside its cells.
 const parkedBytes = 4 << 30
 
-// OpenEngine opens norion's engine in this process.
-func OpenEngine(ctx context.Context, w EngineWish) (infer.Backend, error) {
-	return engine.Open(ctx, engine.Options{
+// Planner has a plan decide what options leave open. It gives the plan in one line, or "".
+type Planner func(ctx context.Context, o *engine.Options) (line string, err error)
+
+// openEngine opens norion's engine in this process. plan may be nil.
+func openEngine(ctx context.Context, w EngineWish, plan Planner) (
+	b infer.Backend, line string, err error,
+) {
+	o := engine.Options{
 		Paths: []string{w.Path}, Threads: w.Threads, ContextTokens: w.Longest,
 		QueueMax: UsersMax, Sequences: w.Sequences, Shared: w.Shared, Cells: w.Cells,
 		RAM: parkedBytes, CacheDir: w.Dir,
-	})
+	}
+	if plan != nil {
+		if line, err = plan(ctx, &o); err != nil {
+			return nil, "", err
+		}
+	}
+	e, err := engine.Open(ctx, o)
+	if err != nil {
+		return nil, "", err
+	}
+	return e, line, nil
 }
 
 // backend asks an infer.Backend.

@@ -69,6 +69,7 @@ type Run struct {
 	// Of a long stream, its moments; of what is no time, figures by name.
 	Marks  []Mark             `json:"marks,omitempty"`
 	Values map[string]float64 `json:"values,omitempty"`
+	Plan   string             `json:"plan,omitempty"` // of norion's load, in one line
 	Use
 }
 

@@ -26,7 +26,11 @@ type Scenario struct {
 	PeerFlags []string
 	// Shared lets norion's sequences lie in one buffer; else each has a stream of its own.
 	Shared bool
-	// Open opens the engine in this process. Default: OpenEngine.
+	// Planner plans norion's loads; nil: what they leave open is llama.cpp's. PlanFlag says the same
+	// to norion's own processes.
+	Planner  Planner
+	PlanFlag string
+	// Open opens norion in this process. Default: its engine, as planned.
 	Open func(ctx context.Context, w EngineWish) (infer.Backend, error)
 }
 
@@ -59,9 +63,6 @@ func (s Scenario) begin(ctx context.Context, name string) (*game, error) {
 	}
 	if s.Threads == 0 {
 		s.Threads = DefaultThreads()
-	}
-	if s.Open == nil {
-		s.Open = OpenEngine
 	}
 	alone := s.Server.Path == ""
 	rounds := s.Rounds
@@ -107,6 +108,9 @@ func (g *game) turns(s scene) []turn {
 		"bench", g.name, "-m", s.wish.Path, "-t", strconv.Itoa(g.Threads),
 		"--rounds", "1", "--json", "--shared=" + strconv.FormatBool(g.Shared),
 	}, s.args)
+	if g.PlanFlag != "" {
+		args = append(args, "--plan", g.PlanFlag)
+	}
 	common := []string{"-m", s.wish.Path, "-t", strconv.Itoa(g.Threads)}
 	best := g.Server
 	best.Side, best.Args = SidePeer, slices.Concat(best.Args, common, s.best)
@@ -133,14 +137,21 @@ func (g *game) inProcess(ctx context.Context, s scene) (run Run, err error) {
 		s.wish.Dir = filepath.Join(dir, "cache")
 	}
 	s.wish.Shared = g.Shared
-	b, err := openBackend(ctx, func(ctx context.Context) (infer.Backend, error) {
-		return g.Open(ctx, s.wish)
+	var line string
+	b, err := openBackend(ctx, func(ctx context.Context) (b infer.Backend, err error) {
+		if g.Open != nil {
+			return g.Open(ctx, s.wish)
+		}
+		b, line, err = openEngine(ctx, s.wish, g.Planner)
+		return b, err
 	})
 	if err != nil {
 		return run, err
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
-	return s.act(ctx, b)
+	run, err = s.act(ctx, b)
+	run.Plan = line
+	return run, err
 }
 
 // served starts a server for one turn. With its best flags it samples greedily in one step.

@@ -10,6 +10,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/norion/norion/bench"
+	"github.com/norion/norion/runtime/engine"
+	"github.com/norion/norion/runtime/store"
 )
 
 // scenarioFlags are those that benchmarks of requests have in common.
@@ -20,6 +22,7 @@ type scenarioFlags struct {
 	peer      bool
 	peerFlags string
 	shared    bool
+	plan      string
 	quick     bool
 	json      bool
 	html      string
@@ -34,6 +37,7 @@ func (f *scenarioFlags) register(fs *pflag.FlagSet) {
 	fs.StringVar(&f.peerFlags, "peer-flags", "",
 		"`FLAGS` of llama-server in place of those that were found best")
 	fs.BoolVar(&f.shared, "shared", false, "norion's sequences in one buffer, not in streams")
+	fs.StringVar(&f.plan, "plan", planAuto, "`PLAN` of norion's loads: auto, off or a file")
 	fs.BoolVar(&f.quick, "quick", false, "a look: small prompts, few rounds")
 	fs.BoolVar(&f.json, "json", false, "the report as JSON, all samples in it")
 	fs.StringVar(&f.html, "html", "", "write the report as a page with plots to `FILE`")
@@ -49,7 +53,7 @@ func (a *app) benchScenario(ctx context.Context, f *scenarioFlags, args []string
 ) error {
 	s := bench.Scenario{
 		Method: a.benchMethod(f.rounds, f.quick, f.progress, args), Model: f.model,
-		Threads: f.threads, Shared: f.shared,
+		Threads: f.threads, Shared: f.shared, PlanFlag: f.plan, Planner: a.planner(f.plan),
 	}
 	if f.peerFlags != "" {
 		s.PeerFlags = strings.Fields(f.peerFlags)
@@ -71,6 +75,18 @@ func (a *app) benchScenario(ctx context.Context, f *scenarioFlags, args []string
 		return err
 	}
 	return a.benchReport(&report, pairs, f.html, f.json)
+}
+
+// planner plans loads of benchmarks as --plan says. The model's name is not known to it: what was
+// measured on this machine before is not used.
+func (a *app) planner(how string) bench.Planner {
+	return func(ctx context.Context, o *engine.Options) (string, error) {
+		p, err := a.follow(ctx, &modelFlags{plan: how}, store.Model{Path: o.Paths[0]}, o, 0)
+		if err != nil || p == nil {
+			return "", err
+		}
+		return planLine(*p), nil
+	}
 }
 
 // writePage writes the report's page. An existing file is replaced.

@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/norion/norion/hw/device"
 	"github.com/norion/norion/runtime/engine"
 	"github.com/norion/norion/runtime/infer"
 	"github.com/norion/norion/runtime/worker"
@@ -29,7 +30,8 @@ type app struct {
 	out, err io.Writer
 	env      func(string) (string, bool)
 	open     opener
-	spawn    func(context.Context, worker.Options) (infer.Backend, error) // a model's process
+	spawn    func(context.Context, worker.Options) (infer.Backend, error)  // a model's process
+	probe    func(context.Context, device.Options) (device.Machine, error) // nil: device.Probe
 
 	reached bool // a command's own code ran: what fails after that is no usage error
 }

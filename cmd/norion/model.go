@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -29,6 +28,9 @@ type modelFlags struct {
 	template  string
 	plan      string
 	verbose   bool
+
+	sayPlan bool  // though nobody watches
+	mapped  int64 // bytes that other models of this process map, which no probe sees in use
 }
 
 func (f *modelFlags) register(cmd *cobra.Command) {
@@ -49,8 +51,8 @@ func (f *modelFlags) register(cmd *cobra.Command) {
 		fs.TextVar(&o.Load, "load-mode", llama.LoadAuto,
 			"how weights come into memory: `MODE` none reads the file, mmap maps it, auto chooses")
 		fs.StringVar(&f.plan, "plan", planAuto,
-			"`PLAN` of the load: auto decides what other flags leave open where there are GPUs, off "+
-				"leaves it to llama.cpp, or a file of norion plan --json")
+			"`PLAN` of the load: auto decides what other flags leave open, off leaves it to llama.cpp, "+
+				"or a file of norion plan --json")
 		fs.BoolVar(&o.NoFlash, "no-flash", false, "leave flash attention off")
 	})
 	cmd.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "log to standard error")
@@ -142,62 +144,6 @@ func (a *app) find(ctx context.Context, ref string) (m store.Model, err error) {
 		return a.pull(ctx, s, ref)
 	}
 	return m, err
-}
-
-// loaded is a model ready to run.
-type loaded struct {
-	infer.Backend
-	took time.Duration // of loading
-}
-
-// load finds, plans and opens a model, and says on standard error what the user should know of it.
-func (a *app) load(ctx context.Context, ref string, f *modelFlags, o engine.Options) (
-	*loaded, error,
-) {
-	return a.loadBy(ctx, a.open, ref, f, o)
-}
-
-// loadBy is load with another way to open the model.
-func (a *app) loadBy(
-	ctx context.Context, open opener, ref string, f *modelFlags, o engine.Options,
-) (*loaded, error) {
-	m, err := a.find(ctx, ref)
-	if err != nil {
-		return nil, err
-	}
-	o.Paths, o.Model, o.Digest = []string{m.Path}, m.Name.String(), m.Digest.String()
-	if o.Template == "" {
-		o.Template = m.Template
-	}
-	if o.CacheDir != "" && o.Digest == "" {
-		if o.Digest, err = a.fileDigest(ctx, m.Path); err != nil {
-			return nil, err
-		}
-	}
-	line, err := a.follow(ctx, f.plan, m, &o)
-	if err != nil {
-		return nil, err
-	}
-	if line != "" && (f.verbose || isTerminal(a.err)) {
-		fmt.Fprintln(a.err, line)
-	}
-	if isTerminal(a.err) {
-		defer fmt.Fprint(a.err, "\r\x1b[K")
-		shown := -1
-		o.Progress = func(done float32) bool {
-			if percent := int(100 * done); percent != shown {
-				shown = percent
-				fmt.Fprintf(a.err, "\r\x1b[Kloading %s  %3d %%", oneLine(ref), percent)
-			}
-			return true
-		}
-	}
-	start := time.Now()
-	b, err := open(ctx, o)
-	if err != nil {
-		return nil, err
-	}
-	return &loaded{Backend: b, took: time.Since(start)}, nil
 }
 
 // notes says what the engine found degraded.

@@ -9,6 +9,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/norion/norion/hw/plan"
 	"github.com/norion/norion/runtime/infer"
 )
 
@@ -135,6 +136,7 @@ type answerJSON struct {
 	Usage     *usageJSON    `json:"usage,omitempty"`
 	Logprobs  []logprobJSON `json:"logprobs,omitempty"`
 	Notes     []string      `json:"notes,omitempty"`
+	Plan      *plan.Plan    `json:"plan,omitempty"` // of the load
 }
 
 type usageJSON struct {
@@ -168,6 +170,7 @@ func (p *printer) json(failed error) error {
 	out := answerJSON{
 		Model: info.Model, Digest: info.Digest, Text: p.text.String(),
 		Reasoning: p.reasoning.String(), Logprobs: logprobsJSON(p.logprobs),
+		Plan: p.b.plan,
 	}
 	if failed != nil {
 		out.Finish = "interrupted"

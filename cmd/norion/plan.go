@@ -194,7 +194,11 @@ func (a *app) thisMachine(ctx context.Context) (device.Machine, error) {
 	if err != nil {
 		return device.Machine{}, err
 	}
-	m, err := device.Probe(ctx, o)
+	probe := device.Probe
+	if a.probe != nil {
+		probe = a.probe
+	}
+	m, err := probe(ctx, o)
 	m.Notes = append(m.Notes, notes...)
 	m.Accelerators = slices.DeleteFunc(m.Accelerators, func(v device.Accelerator) bool {
 		return v.Name == "" // llama.cpp does not use it

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/norion/norion/hw/device"
 	"github.com/norion/norion/hw/plan"
 	"github.com/norion/norion/runtime/engine"
 	"github.com/norion/norion/runtime/gguf"
@@ -24,54 +25,64 @@ const (
 	planBytesMax = 1 << 20
 )
 
-// follow lets a plan decide how a model is loaded, as far as the flags leave it open: with auto on
-// a machine with accelerators, or as a file says. It returns what was planned as one line, or "".
-func (a *app) follow(ctx context.Context, how string, m store.Model, o *engine.Options) (
-	line string, err error,
-) {
-	if how == planOff || how == planAuto && o.CPUOnly {
-		return "", nil
-	}
-	if how != planAuto {
-		p, err := readPlan(how)
-		if err != nil {
-			return "", err
+// follow lets a plan decide how a model is loaded, as far as the flags leave it open. It returns
+// nil where there is none: with off, and with a note where the processor alone computes and the
+// plan would refuse, since llama.cpp may map what does not fit. After so many loads that found no
+// room, the machine is taken to have less.
+func (a *app) follow(
+	ctx context.Context, f *modelFlags, m store.Model, o *engine.Options, failed int,
+) (*plan.Plan, error) {
+	switch f.plan {
+	case planOff:
+		return nil, nil //nolint:nilnil // no plan is no error
+	case planAuto:
+	default:
+		p, err := readPlan(f.plan)
+		if err == nil {
+			adopt(p, o)
 		}
-		return adopt(p, o), nil
+		return &p, err
 	}
-	if sees, err := seesGPU(); err != nil || !sees {
-		return "", err // the probe is not worth its time
+	shape, err := modelShape(m.Path)
+	if err != nil {
+		return nil, nil //nolint:nilerr,nilnil // the engine says what is wrong with the file
 	}
 	machine, err := a.thisMachine(ctx)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
+	lessen(&machine, f.mapped, failed)
 	figures, err := a.figures(machine, m)
 	if err != nil {
 		fmt.Fprintf(a.err, "note: %s\n", oneLine(err.Error()))
 	}
-	shape, err := modelShape(m.Path)
-	if err != nil {
-		return "", err
-	}
 	w := wishOf(o)
+	if trained := shape.ContextLength; trained > 0 {
+		w.ContextMin = min(w.ContextMin, trained)
+	}
 	w.Calibration, w.Loads = figures.Calibration, figures.Loads
 	p, err := plan.Make(shape, machine, w)
-	if err != nil {
-		return "", err
+	switch {
+	case err == nil:
+		adopt(p, o)
+		return &p, nil
+	case failed == 0 && (errors.Is(err, plan.ErrModel) ||
+		errors.Is(err, plan.ErrNoFit) && (o.CPUOnly || len(machine.Accelerators) == 0)):
+		fmt.Fprintf(a.err, "note: not planned: %s\n", oneLine(err.Error()))
+		return nil, nil //nolint:nilnil // no plan is no error
 	}
-	return adopt(p, o), nil
+	return nil, err
 }
 
-// seesGPU says whether llama.cpp has a device that a plan could place layers on.
-func seesGPU() (bool, error) {
-	if err := llama.Start(nil); err != nil {
-		return false, err
+// lessen takes from a machine what other models map into its memory, and an eighth of what is left
+// for each load that found no room.
+func lessen(m *device.Machine, mapped int64, failed int) {
+	left := func(bytes int64) int64 { return bytes - bytes/8*int64(failed) }
+	m.Memory.AvailableBytes = max(left(m.Memory.AvailableBytes-mapped), 1)
+	m.Accelerators = slices.Clone(m.Accelerators)
+	for i := range m.Accelerators {
+		m.Accelerators[i].FreeBytes = left(m.Accelerators[i].FreeBytes)
 	}
-	devices, err := llama.Devices()
-	return slices.ContainsFunc(devices, func(d llama.Device) bool {
-		return d.Type == llama.DeviceGPU || d.Type == llama.DeviceIntegratedGPU
-	}), err
 }
 
 // readPlan reads what norion plan --json wrote.
@@ -134,6 +145,9 @@ func wishOf(o *engine.Options) plan.Wish {
 	if o.GPULayers > 0 {
 		w.GPULayers = &o.GPULayers
 	}
+	if o.CPUOnly {
+		w.Devices = []string{"CPU"}
+	}
 	switch o.Load {
 	case llama.LoadMap:
 		w.Load = plan.LoadMap
@@ -144,7 +158,7 @@ func wishOf(o *engine.Options) plan.Wish {
 }
 
 // adopt takes a plan over into options, but for what they say themselves.
-func adopt(p plan.Plan, o *engine.Options) string {
+func adopt(p plan.Plan, o *engine.Options) {
 	asked := *o
 	o.Apply(p)
 	o.ContextTokens = cmp.Or(asked.ContextTokens, o.ContextTokens)
@@ -162,7 +176,6 @@ func adopt(p plan.Plan, o *engine.Options) string {
 	} else if asked.GPULayers > 0 {
 		o.CPUOnly, o.GPULayers = false, asked.GPULayers
 	}
-	return planLine(p)
 }
 
 // planLine says what was planned: layers and bytes of each device, speed, and what differs from the

@@ -28,7 +28,8 @@ func TestAdopt(t *testing.T) {
 	t.Parallel()
 	o := engine.Options{Paths: []string{"x"}, Sequences: 2}
 	p := planFor(t, "llama-3.1-8b-q4_k_m", "desktop-8gb", &o)
-	require.Regexp(t, `^plan: \d+ layers on CUDA0 \(.*\), .* tokens/s \(formula\)`, adopt(p, &o))
+	require.Regexp(t, `^plan: \d+ layers on CUDA0 \(.*\), .* tokens/s \(formula\)`, planLine(p))
+	adopt(p, &o)
 	require.Equal(t, p.GPULayers, o.GPULayers)
 	require.Equal(t, []string{"CUDA0"}, o.Devices)
 	require.Equal(t, p.ContextTokens, o.ContextTokens)
@@ -63,7 +64,8 @@ func TestAdoptShrinks(t *testing.T) {
 	t.Parallel()
 	o := engine.Options{Paths: []string{"x"}, Sequences: 8}
 	p := planFor(t, "llama-3.1-8b-q4_k_m", "desktop-8gb", &o)
-	line := adopt(p, &o)
+	adopt(p, &o)
+	line := planLine(p)
 	require.Less(t, o.ContextTokens, 4096)
 	require.GreaterOrEqual(t, o.ContextTokens, leastContext)
 	require.Contains(t, line, "context ")
@@ -81,7 +83,8 @@ func FuzzPlanFile(f *testing.F) {
 			return
 		}
 		o := engine.Options{Paths: []string{"x"}}
-		require.NotEmpty(t, adopt(p, &o))
+		adopt(p, &o)
+		require.NotEmpty(t, planLine(p))
 		_ = o.Validate() // either is fine, but it comes back
 		_, err = json.Marshal(p)
 		require.NoError(t, err)

@@ -32,6 +32,7 @@ type models struct {
 	mu       sync.Mutex
 	infos    map[string]*infer.Info // as last loaded
 	restarts map[string]int64       // of workers that are unloaded
+	mapped   map[string]int64       // bytes of files that loaded models map
 }
 
 // openModels loads all models that are named, as far as they have room, so that what cannot be
@@ -41,6 +42,7 @@ func (a *app) openModels(
 ) (_ *models, err error) {
 	m := &models{
 		began: time.Now(), infos: map[string]*infer.Info{}, restarts: map[string]int64{},
+		mapped: map[string]int64{},
 	}
 	open := a.open
 	switch {
@@ -96,13 +98,15 @@ func (a *app) opening(m *models, ref string, f *serveFlags, o engine.Options, op
 ) (infer.Backend, func() error, error) {
 	name := serveName(ref)
 	return func(ctx context.Context) (infer.Backend, func() error, error) {
-		b, err := a.loadBy(ctx, open, ref, &f.modelFlags, o)
+		flags := f.modelFlags
+		flags.sayPlan, flags.mapped = true, m.mappedBytes()
+		b, err := a.loadBy(ctx, open, ref, &flags, o)
 		if err != nil {
 			return nil, nil, err
 		}
 		info := b.Info()
 		m.mu.Lock()
-		m.infos[name] = &info
+		m.infos[name], m.mapped[name] = &info, mapped(b.plan)
 		m.mu.Unlock()
 		unpublish := a.publish(b, o.CacheDir)
 		return b.Backend, func() error { // itself, with all that it can do besides
@@ -110,10 +114,29 @@ func (a *app) opening(m *models, ref string, f *serveFlags, o engine.Options, op
 			err := b.Close()
 			m.mu.Lock()
 			m.restarts[name] += restarts(b.Backend)
+			delete(m.mapped, name)
 			m.mu.Unlock()
 			return err
 		}, nil
 	}
+}
+
+// mappedBytes are those of files that loaded models map: they seem to be free.
+func (m *models) mappedBytes() (total int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, bytes := range m.mapped {
+		total += bytes
+	}
+	return total
+}
+
+// mapped are the bytes that a planned load maps.
+func mapped(p *plan.Plan) int64 {
+	if p == nil || p.Load != plan.LoadMap {
+		return 0
+	}
+	return p.Devices[len(p.Devices)-1].Bytes.Weights // the last one is the host
 }
 
 // predict says how many bytes a model takes when it is loaded, by its plan.
@@ -132,9 +155,6 @@ func (a *app) predict(ctx context.Context, ref string, o engine.Options) (total 
 	}
 	w := wishOf(&o)
 	w.ContextMin = 0 // what is asked for, not what would fit
-	if o.CPUOnly {
-		w.Devices = []string{"CPU"}
-	}
 	p, err := plan.Make(shape, machine, w)
 	if err != nil {
 		return 0, err
