@@ -49,6 +49,9 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	if err := llama.Start(o.Logger); err != nil {
 		return nil, fail(op, err)
 	}
+	if o.Distribute {
+		llama.Distribute()
+	}
 	model, err := llama.LoadModel(ctx, o.modelParams(file.Paths(), plan.need))
 	if err != nil {
 		return nil, fail(op, err)

@@ -41,6 +41,9 @@ type Options struct {
 	Devices     []string
 	TensorSplit []float32
 	Overrides   []llama.BufferOverride
+	// Distribute spreads pages and threads over the machine's memory nodes: for all engines of the
+	// process, as llama.cpp has it, and until it ends.
+	Distribute bool
 	// Load says how weights come into memory. LoadAuto maps the file, as llama.cpp does; but where
 	// the processor computes, huge pages are to be had and half of the free memory stays free, it
 	// reads the weights into huge pages, from which they are used faster.

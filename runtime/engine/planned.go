@@ -6,8 +6,7 @@ import (
 )
 
 // Apply makes the load what a plan says: devices, layers, cache, threads and load mode. What no
-// plan decides stays as it is: adapters, batch, window, parking. A policy for several memory nodes
-// is not applied: llama.cpp has one for the whole process only.
+// plan decides stays as it is: adapters, batch, window, parking.
 func (o *Options) Apply(p plan.Plan) {
 	o.ContextTokens, o.Sequences = p.ContextTokens, p.Sequences
 	o.Shared, o.Cells = p.Layout == plan.Shared, 0
@@ -16,7 +15,7 @@ func (o *Options) Apply(p plan.Plan) {
 	}
 	o.KVType, o.NoFlash, o.MicroBatch = p.KVType, !p.Flash, p.MicroBatch
 	o.Threads, o.ThreadsBatch = p.Threads, p.BatchThreads
-	o.Load = loadMode(p)
+	o.Load, o.Distribute = loadMode(p), p.NUMA == plan.NUMADistribute
 	o.CPUOnly, o.GPULayers = p.GPULayers == 0, p.GPULayers
 	o.Devices, o.TensorSplit, o.Overrides = nil, nil, nil
 	if o.CPUOnly {

@@ -50,6 +50,11 @@ func nativeStart(minLevel int32) error {
 	return nil
 }
 
+// Distribute spreads the pages of models that are loaded from now on, and the threads of all
+// contexts, over the memory nodes of the machine. Start comes before it. It holds for the whole
+// process and for good; on a machine with one node it does nothing.
+func Distribute() { C.nr_distribute() }
+
 // HugeBytes is how many bytes of weights the system was asked, since the start, to keep in huge
 // pages: 0 where norion does not ask. Weights that were freed count too.
 func HugeBytes() uint64 { return uint64(C.nr_huge_bytes()) }

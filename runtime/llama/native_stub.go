@@ -16,6 +16,9 @@ type (
 
 func nativeStart(int32) error { return errMissing("start") }
 
+// Distribute spreads models over memory nodes: there are none here.
+func Distribute() {}
+
 // Version is llama.cpp's version and commit and the CPU features it uses.
 func Version() (version, commit, system string, err error) {
 	return "", "", "", errMissing("version")

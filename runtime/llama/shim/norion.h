@@ -56,6 +56,8 @@ NR_API void nr_text_free(nr_text text);
 // 4 error) are handed, whole, to norionLog, from any thread.
 NR_API void nr_start(int32_t min_level);
 NR_API void nr_log_level(int32_t min_level);
+// Spreads what is loaded and computed from now on over all memory nodes, for good.
+NR_API void nr_distribute(void);
 NR_API const char * nr_version(void);     // llama.cpp's version
 NR_API const char * nr_commit(void);      // the commit it was built from
 NR_API const char * nr_system_info(void); // CPU features compiled in and used

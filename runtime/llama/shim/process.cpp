@@ -77,6 +77,11 @@ void nr_start(int32_t level) {
 
 void nr_log_level(int32_t level) { min_level = level; }
 
+void nr_distribute(void) {
+    static std::once_flag once;
+    std::call_once(once, [] { llama_numa_init(GGML_NUMA_STRATEGY_DISTRIBUTE); });
+}
+
 const char * nr_version(void) { return llama_version(); }
 
 const char * nr_commit(void) { return llama_commit(); }
