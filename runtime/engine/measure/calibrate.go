@@ -81,6 +81,11 @@ func (r *Result) Rates(s gguf.Shape, m device.Machine, w plan.Wish) (plan.Calibr
 	return c, err
 }
 
+// besidesWeights is the most of a token's time that the rest may take. What was measured apart may
+// say more, as the machine was not equally busy: one answer alone is then as measured, and several
+// at once come out faster.
+const besidesWeights = 0.9
+
 // solve finds the rates: a token takes the time of its weights, of its cache and of what it
 // computes, and n at once take the last two n times.
 func (r *Result) solve(c *plan.Calibration, t trial) error {
@@ -94,24 +99,26 @@ func (r *Result) solve(c *plan.Calibration, t trial) error {
 		return err
 	}
 	c.OpsPerSecond = unit * prompt * r.Prefill.Measured
-	cache := 0.0 // seconds for the cache at the first depth
+	cache := 0.0 // seconds for the cache at the first depth, where it has a rate of its own
+	share := 0.0 // of the seconds for weights, else
 	if r.deepRate > 0 {
 		far, err := t.decode(boundless, unit, boundless, r.deep)
 		if err != nil {
 			return err
 		}
-		cache = max(0, 1/r.deepRate-one) / (far - near) * near
+		cache = min(max(0, 1/r.deepRate-one)/(far-near)*near, one*besidesWeights)
 		c.CacheBytesPerSecond = rateOf(near, cache)
 	} else {
 		weights += near
+		share = near / weights
 	}
 	compute := 0.0
 	if r.Plan.Sequences > 1 {
-		compute = max(0, (all-one)/(n-1)-cache)
+		compute = ((all-one)/(n-1) - cache - share*one) / (1 - share)
+		compute = min(max(0, compute), one*besidesWeights-cache)
 		c.StepOpsPerSecond = rateOf(ops, compute)
 	}
-	// Noise must not leave less than nothing for the weights.
-	c.BytesPerSecond = rateOf(weights, max(one-cache-compute, one/10))
+	c.BytesPerSecond = rateOf(weights, one-cache-compute)
 	return nil
 }
 
