@@ -21,7 +21,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"runtime"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -105,11 +104,8 @@ func (e *Engine) Close() error {
 	return e.result
 }
 
-// own is the owner goroutine: it alone uses the worker's context. It stays on one thread of the
-// system, since OpenMP keeps a team of compute threads for each thread that it was called from.
+// own is what the owner goroutine does once the model is loaded: it alone uses the context.
 func (e *Engine) own(w *worker) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	defer close(e.done)
 	w.serve()
 	var err error

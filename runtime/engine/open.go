@@ -27,6 +27,29 @@ const outputsMax = 32
 // engine. Every error is an *infer.Error: KindInvalid for options, KindModel for a file that is
 // no model of the pinned llama.cpp, KindNoMemory, KindCanceled, KindMissing.
 func Open(ctx context.Context, o Options) (*Engine, error) {
+	var w *worker
+	ready := make(chan error)
+	go func() {
+		// OpenMP keeps a team of threads for each thread of the system that calls it, as a load does.
+		// With more of them than processors they sleep where they would spin, and a step may take
+		// twice as long. So all calls come from one thread, which ends with the goroutine, as it is
+		// never unlocked.
+		runtime.LockOSThread()
+		var err error
+		w, err = open(ctx, o)
+		ready <- err
+		if err == nil {
+			w.e.own(w)
+		}
+	}()
+	if err := <-ready; err != nil {
+		return nil, err
+	}
+	return w.e, nil
+}
+
+// open is what the owner goroutine does first.
+func open(ctx context.Context, o Options) (*worker, error) {
 	const op = "open"
 	if err := o.Validate(); err != nil {
 		return nil, err
@@ -87,8 +110,7 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	if err := w.open(&o, plan); err != nil {
 		return nil, fail(op, errors.Join(err, e.free(c)))
 	}
-	go e.own(w)
-	return e, nil
+	return w, nil
 }
 
 // warm computes a short prompt and a token after it, and forgets them: a GPU's libraries load their
