@@ -38,7 +38,8 @@ func (f *modelFlags) register(cmd *cobra.Command) {
 		o := &f.o
 		fs.IntVarP(&o.ContextTokens, "ctx", "c", 0,
 			"context in tokens, prompt and answer together; 0: 4096, or as trained if less")
-		fs.IntVarP(&o.Threads, "threads", "t", 0, "threads of decoding; 0: the processors available")
+		fs.IntVarP(&o.Threads, "threads", "t", 0,
+			"threads of decoding; 0: the processors available, fewer while other programs use them")
 		fs.IntVar(&o.ThreadsBatch, "threads-batch", 0, "threads of prefill; 0: as --threads")
 		fs.IntVarP(&o.Batch, "batch", "b", 0, "most tokens of one step; 0: 2048")
 		fs.IntVar(&o.MicroBatch, "ubatch", 0, "most tokens computed at once; 0: 512")
@@ -68,6 +69,7 @@ func (f *modelFlags) options(a *app) (engine.Options, error) {
 		o.CPUOnly = true
 	}
 	o.GPULayers = max(f.gpuLayers, 0)
+	o.AdaptThreads = o.Threads == 0 && o.ThreadsBatch == 0
 	if f.verbose {
 		o.Logger = slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}

@@ -53,8 +53,10 @@ func (w *worker) advance() bool {
 	if len(s.parts) == 1 {
 		w.alone(s.parts[0].g)
 	}
+	threads := w.threads.now(s.group.alone != nil)
+	before := taken()
 	begin := time.Now()
-	err := w.compute()
+	err := w.compute(threads)
 	w.alone(nil)
 	w.totals.Steps++
 	if err != nil {
@@ -63,6 +65,9 @@ func (w *worker) advance() bool {
 	}
 	took := time.Since(begin)
 	s.group.pace.note(took, s.streams, s.prefill, s.drafted, s.before)
+	if s.prefill+s.drafted == 0 && !s.switched && s.group.alone == nil {
+		w.threads.note(begin.Add(took), s.streams, took, taken() > before)
+	}
 	w.measure(took)
 	for i := range s.parts {
 		w.computed(&s.parts[i])
@@ -70,12 +75,18 @@ func (w *worker) advance() bool {
 	return true
 }
 
-func (w *worker) compute() error {
+// compute runs the step with so many threads; 0 leaves them as they are.
+func (w *worker) compute(threads int) error {
 	if g := w.solo; g != nil && g.ctx.Err() != nil {
 		return context.Cause(g.ctx)
 	}
 	if err := w.adapt(w.step.group.set); err != nil {
 		return err
+	}
+	if threads > 0 && threads != w.c.Info().Threads {
+		if err := w.c.SetThreads(threads, w.threads.forBatch(threads)); err != nil {
+			return err
+		}
 	}
 	if len(w.step.picks) == 0 {
 		return w.c.Decode()

@@ -106,6 +106,9 @@ func open(ctx context.Context, o Options) (*worker, error) {
 	e.life, e.end = context.WithCancelCause(context.WithoutCancel(ctx))
 	e.describe(&o, file, c, plan.notes)
 	w := &worker{e: e, c: c, applied: e.base}
+	if o.AdaptThreads {
+		w.threads = newThreads(c.Info().Threads, c.Info().ThreadsBatch)
+	}
 	w.base = &group{set: e.base, pace: pace{stall: cmp.Or(o.Stall, stallDefault)}}
 	if err := w.open(&o, plan); err != nil {
 		return nil, fail(op, errors.Join(err, e.free(c)))

@@ -44,6 +44,10 @@ type Options struct {
 	// Distribute spreads pages and threads over the machine's memory nodes: for all engines of the
 	// process, as llama.cpp has it, and until it ends.
 	Distribute bool
+	// AdaptThreads computes with fewer threads, down to one, while other programs use the processors
+	// and that is faster, and with Threads again after them. The last digits of scores depend on the
+	// number of threads, and so may a greedy answer; requests that are deterministic keep Threads.
+	AdaptThreads bool
 	// Load says how weights come into memory. LoadAuto maps the file, as llama.cpp does; but where
 	// the processor computes, huge pages are to be had and half of the free memory stays free, it
 	// reads the weights into huge pages, from which they are used faster.

@@ -30,6 +30,7 @@ type worker struct {
 	visits  int          // that run now: 0 or 1
 	totals  infer.Totals // without Requests
 	ages    ages
+	threads threads
 
 	mu      sync.Mutex
 	solo    *generation // the only one in the step that runs
