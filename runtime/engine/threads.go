@@ -9,7 +9,8 @@ import (
 const (
 	lookSteps = 3
 	lookGain  = 0.9                    // its steps must take less than so much of these
-	lookMin   = 250 * time.Millisecond // between two looks; doubled while they find nothing
+	lookLost  = 1.5                    // a step that takes more than so much of these ends a look
+	lookMin   = 500 * time.Millisecond // between two looks; doubled while they find nothing
 	lookMax   = 8 * time.Second
 )
 
@@ -65,7 +66,8 @@ func (t *threads) note(at time.Time, answers int, d time.Duration, taken bool) {
 		return
 	}
 	if t.other > 0 {
-		if t.seen = append(t.seen, d); len(t.seen) == lookSteps {
+		t.seen = append(t.seen, d)
+		if len(t.seen) == lookSteps || float64(d) > lookLost*float64(median(t.last)) {
 			t.decide(at)
 		}
 		return
@@ -89,10 +91,6 @@ func (t *threads) note(at time.Time, answers int, d time.Duration, taken bool) {
 
 // decide ends a look, or goes on with fewer threads yet: half of them may still be too many.
 func (t *threads) decide(at time.Time) {
-	median := func(all []time.Duration) time.Duration {
-		slices.Sort(all)
-		return all[len(all)/2]
-	}
 	switch {
 	case float64(median(t.seen)) < lookGain*float64(median(t.last)):
 		t.n, t.wait = t.other, lookMin
@@ -104,4 +102,10 @@ func (t *threads) decide(at time.Time) {
 	}
 	t.next = at.Add(t.wait)
 	t.other, t.seen, t.last, t.taken = 0, t.seen[:0], t.last[:0], 0
+}
+
+// median may sort the times.
+func median(all []time.Duration) time.Duration {
+	slices.Sort(all)
+	return all[len(all)/2]
 }
