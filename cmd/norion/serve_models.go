@@ -55,7 +55,7 @@ func (a *app) openModels(
 			return a.spawn(ctx, f.worker(a, o))
 		}
 	}
-	keep := pool.Options{BudgetBytes: f.memory << 20, Idle: f.idle}
+	keep := pool.Options{BudgetBytes: f.memory << 20, Idle: f.idle, Logger: a.logger(f.verbose)}
 	for _, ref := range refs {
 		name := serveName(ref)
 		if slices.Contains(m.names, name) {
@@ -101,6 +101,9 @@ func (a *app) opening(m *models, ref string, f *serveFlags, o engine.Options, op
 		flags := f.modelFlags
 		flags.sayPlan, flags.mapped = true, m.mappedBytes()
 		b, err := a.loadBy(ctx, open, ref, &flags, o)
+		if errors.Is(err, plan.ErrNoFit) { // the pool may make room
+			err = &infer.Error{Op: "load", Kind: infer.KindNoMemory, Hint: hintOf(err), Err: err}
+		}
 		if err != nil {
 			return nil, nil, err
 		}

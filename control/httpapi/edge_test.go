@@ -187,6 +187,16 @@ func TestE9Deadline(t *testing.T) {
 	require.Equal(t, epoch.Add(time.Minute), h.models.b.asked[0].Deadline)
 }
 
+// TestE9Load: the time of a request counts while it waits for its model.
+func TestE9Load(t *testing.T) {
+	t.Parallel()
+	h := serve(t, func(o *httpapi.Options, _ *fake) { o.RequestTimeout = time.Millisecond })
+	h.models.busy = true
+	w := h.ask(t, "POST", "/v1/completions", `{"model":"m","prompt":"hi"}`)
+	require.Equal(t, 504, w.Code, w.Body)
+	require.Contains(t, w.Body.String(), `"code":"deadline_exceeded"`)
+}
+
 // TestBrokenStream: an error after the first byte is an event, and no [DONE] follows.
 func TestBrokenStream(t *testing.T) {
 	t.Parallel()

@@ -148,14 +148,18 @@ type fakeModels struct {
 	b       *fake
 	open    atomic.Int64 // backends that were not released
 	refused error        // what Open says
+	busy    bool         // Open waits for the end of ctx
 }
 
 func (m *fakeModels) List() []httpapi.Model {
 	return []httpapi.Model{{Name: "m", Created: epoch, Info: &m.b.info}}
 }
 
-func (m *fakeModels) Open(_ context.Context, name string) (infer.Backend, func(), error) {
+func (m *fakeModels) Open(ctx context.Context, name string) (infer.Backend, func(), error) {
 	switch {
+	case m.busy:
+		<-ctx.Done()
+		return nil, nil, &infer.Error{Op: "load", Kind: infer.KindDeadline, Err: ctx.Err()}
 	case m.refused != nil:
 		return nil, nil, m.refused
 	case name != "m":

@@ -19,7 +19,10 @@ func (x *exchange) open(name string) (infer.Backend, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
-	b, release, err := x.s.o.Models.Open(x.r.Context(), name)
+	left := x.s.o.RequestTimeout - x.s.o.Now().Sub(x.began)
+	ctx, cancel := context.WithTimeout(x.r.Context(), left)
+	defer cancel()
+	b, release, err := x.s.o.Models.Open(ctx, name)
 	if err != nil {
 		return nil, err
 	}

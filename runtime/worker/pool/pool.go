@@ -1,15 +1,18 @@
 // Package pool keeps several models within a budget of memory: it loads a model when it is asked
 // for, unloads one that nobody used for a while, and the least recently used ones when another
-// needs the room. It owns the loaded models and their use counts. It must not know how a model is
-// found, loaded or run, nor who asks.
+// needs the room. Models that have no room together take turns. It owns the loaded models and their
+// use counts. It must not know how a model is found, loaded or run, nor who asks.
 //
 // Locks: Pool.mu is not held while a model is loaded or unloaded.
 package pool
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"math"
 	"sync"
 	"time"
 
@@ -29,7 +32,13 @@ type Options struct {
 	Models      []Model
 	BudgetBytes int64         // that all loaded models may take together; 0: no bound
 	Idle        time.Duration // after which an unused model is unloaded; 0: never
+	// Turn is how long a model waits for room that others use before they take no more requests. One
+	// that was loaded less than this ago takes them all the same. 0: 10 s.
+	Turn   time.Duration
+	Logger *slog.Logger // nil is silent
 }
+
+const turnDefault = 10 * time.Second
 
 // ErrNoModel is the error of Acquire for a name that no model has.
 var ErrNoModel = errors.New("no such model")
@@ -38,6 +47,8 @@ var ErrNoModel = errors.New("no such model")
 type Pool struct {
 	budget int64
 	idle   time.Duration
+	term   time.Duration // Options.Turn
+	log    *slog.Logger
 	slots  map[string]*slot // does not change
 	idlers sync.WaitGroup   // of unloads that timers began
 
@@ -45,6 +56,7 @@ type Pool struct {
 	closed  bool
 	failed  error         // unloading
 	uses    uint64        // counts all; a slot's lastUse is compared with others'
+	asked   uint64        // counts requests
 	changed chan struct{} // closed and replaced when a slot has changed
 }
 
@@ -53,9 +65,11 @@ type slot struct {
 	Model
 	backend infer.Backend // nil unless it is loaded
 	unload  func() error
-	moving  bool // it is being loaded or unloaded, and its bytes count
+	moving  bool // it is being loaded or, with a backend, unloaded, and its bytes count
 	users   int
 	lastUse uint64
+	since   time.Time   // it is loaded
+	queue   []place     // requests that wait for it, the first one first
 	timer   *time.Timer // of an unused one
 }
 
@@ -63,9 +77,13 @@ type slot struct {
 // does not fit the budget alone, KindInvalid for a name that comes twice or a negative bound.
 func New(o Options) (*Pool, error) {
 	p := &Pool{
-		budget: o.BudgetBytes, idle: o.Idle, slots: map[string]*slot{}, changed: make(chan struct{}),
+		budget: o.BudgetBytes, idle: o.Idle, term: cmp.Or(o.Turn, turnDefault), log: o.Logger,
+		slots: map[string]*slot{}, changed: make(chan struct{}),
 	}
-	if o.BudgetBytes < 0 || o.Idle < 0 {
+	if p.log == nil {
+		p.log = slog.New(slog.DiscardHandler)
+	}
+	if o.BudgetBytes < 0 || o.Idle < 0 || o.Turn < 0 {
 		return nil, &infer.Error{
 			Op: "pool", Kind: infer.KindInvalid, Field: "budget", Hint: "0 is no bound",
 			Err: errors.New("a bound is negative"),
@@ -92,8 +110,9 @@ func New(o Options) (*Pool, error) {
 }
 
 // Acquire gives a model, loaded first where need be, until release is called, once. It waits while
-// models in use leave no room: of several that wait, whichever finds room goes on. The error is
-// that of Model.Open, wraps ErrNoModel, or is an *infer.Error of KindClosed or of the end of ctx.
+// models in use leave no room: no longer than for the turns of models that were asked for earlier,
+// each of which lasts Options.Turn, the requests that run then, and a load. The error is that of
+// Model.Open, wraps ErrNoModel, or is an *infer.Error of KindClosed or of the end of ctx.
 func (p *Pool) Acquire(ctx context.Context, name string) (
 	b infer.Backend, release func(), err error,
 ) {
@@ -103,21 +122,25 @@ func (p *Pool) Acquire(ctx context.Context, name string) (
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	mine := p.enqueue(s)
+	defer func() { p.dequeue(s, mine, err != nil) }()
 	for {
+		turn := p.turn()
+		absent := s.backend == nil && !s.moving && (turn == nil || turn == s)
 		switch {
 		case p.closed:
 			return nil, nil, &infer.Error{
 				Op: "load", Kind: infer.KindClosed, Err: errors.New("models are being unloaded"),
 			}
-		case s.backend != nil && !s.moving:
+		case s.backend != nil && !s.moving && !p.yields(s, turn, mine):
 			return s.backend, p.use(s), nil
-		case !s.moving && p.room(s):
+		case absent && p.left() >= s.Bytes:
 			if err := p.load(ctx, s); err != nil {
 				return nil, nil, err
 			}
 			continue
 		}
-		if victim := p.victim(s); victim != nil {
+		if victim := p.victim(s); absent && victim != nil {
 			p.drop(victim)
 			continue
 		}
@@ -172,10 +195,10 @@ func (p *Pool) rest(s *slot) {
 	})
 }
 
-// room says that a model fits beside those that are there. mu is held.
-func (p *Pool) room(s *slot) bool {
+// left is what the budget leaves beside the models that are there. mu is held.
+func (p *Pool) left() int64 {
 	if p.budget == 0 {
-		return true
+		return math.MaxInt64
 	}
 	left := p.budget
 	for _, other := range p.slots {
@@ -183,16 +206,13 @@ func (p *Pool) room(s *slot) bool {
 			left -= other.Bytes
 		}
 	}
-	return s.Bytes <= left
+	return left
 }
 
 // victim is the least recently used model that can make room for another, or nil. mu is held.
 func (p *Pool) victim(s *slot) (victim *slot) {
-	if s.moving {
-		return nil // it will be there, or gone
-	}
 	for _, other := range p.slots {
-		if other.backend != nil && !other.moving && other.users == 0 &&
+		if other.backend != nil && !other.moving && other.users == 0 && !other.before(s) &&
 			(victim == nil || other.lastUse < victim.lastUse) {
 			victim = other
 		}
@@ -200,22 +220,37 @@ func (p *Pool) victim(s *slot) (victim *slot) {
 	return victim
 }
 
-// load loads a model. mu is held, but for the loading itself.
+// load loads a model. Where it finds no memory after all, the least recently used one that nobody
+// uses is unloaded, and it is tried once more. mu is held, but for the loading itself.
 func (p *Pool) load(ctx context.Context, s *slot) error {
 	s.moving = true
+	p.change()
+	err := p.open(ctx, s)
+	if infer.KindOf(err) == infer.KindNoMemory && !p.closed {
+		if victim := p.victim(s); victim != nil {
+			p.log.Warn("a model found no memory: another one is unloaded, and it is loaded again",
+				"model", s.Name, "unloaded", victim.Name, "error", err)
+			p.drop(victim)
+			err = p.open(ctx, s)
+		}
+	}
+	s.moving = false
+	p.change()
+	if err == nil && p.closed { // Close waits for it
+		p.drop(s)
+	}
+	return err
+}
+
+// open opens a model. mu is held, but for the opening itself.
+func (p *Pool) open(ctx context.Context, s *slot) error {
 	p.mu.Unlock()
 	b, unload, err := s.Open(ctx)
 	p.mu.Lock()
-	s.moving = false
-	p.change()
-	if err != nil {
-		return err
+	if err == nil {
+		s.backend, s.unload, s.since = b, unload, time.Now()
 	}
-	s.backend, s.unload = b, unload
-	if p.closed { // Close waits for it
-		p.drop(s)
-	}
-	return nil
+	return err
 }
 
 // drop unloads a model that nobody uses. mu is held, but for the unloading itself. What goes wrong
@@ -275,21 +310,29 @@ func (p *Pool) Close() error {
 	for _, s := range p.slots {
 		p.awake(s)
 	}
-	for {
-		busy := false
-		for _, s := range p.slots {
-			if !s.moving && s.backend != nil {
-				p.drop(s)
-			}
-			busy = busy || s.moving
+	for s := p.present(); s != nil; s = p.present() {
+		if s.moving {
+			_ = p.wait(context.Background()) // it has no end
+		} else {
+			p.drop(s)
 		}
-		if !busy {
-			break
-		}
-		_ = p.wait(context.Background()) // it has no end
 	}
 	p.mu.Unlock()
 	p.idlers.Wait()
 	p.mu.Lock()
 	return p.failed
+}
+
+// present is a model that is loaded, or else one that is being loaded or unloaded, or nil. mu is
+// held.
+func (p *Pool) present() (moving *slot) {
+	for _, s := range p.slots {
+		switch {
+		case s.moving:
+			moving = s
+		case s.backend != nil:
+			return s
+		}
+	}
+	return moving
 }

@@ -3,9 +3,9 @@ package pool_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,9 +26,16 @@ type made struct {
 	log  []string
 	err  error         // of opening
 	hold chan struct{} // closed to let Open go on; nil: it does
+	slow time.Duration // that a load and an unload take
 }
 
 func (m *made) Close() error { return nil }
+
+func (m *made) isOpen() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.open
+}
 
 // model makes an entry of a pool.
 func (m *made) model(bytes int64) pool.Model {
@@ -43,6 +50,7 @@ func (m *made) load(ctx context.Context) (infer.Backend, func() error, error) {
 			return nil, nil, ctx.Err()
 		}
 	}
+	time.Sleep(m.slow)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.err != nil {
@@ -54,6 +62,7 @@ func (m *made) load(ctx context.Context) (infer.Backend, func() error, error) {
 	m.open = true
 	m.log = append(m.log, "load")
 	return m, func() error {
+		time.Sleep(m.slow)
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		m.open = false
@@ -213,8 +222,53 @@ func TestErrors(t *testing.T) {
 		_, err := pool.New(o)
 		require.ErrorIs(t, err, want)
 	}
-	_, err = pool.New(pool.Options{Idle: -1})
-	require.ErrorIs(t, err, infer.KindInvalid)
+	for _, o := range []pool.Options{{BudgetBytes: -1}, {Idle: -1}, {Turn: -1}} {
+		_, err = pool.New(o)
+		require.ErrorIs(t, err, infer.KindInvalid)
+	}
+}
+
+// TestCloseWhileLoading: Close waits for a model that is being loaded, also when that is done while
+// another one is unloaded.
+func TestCloseWhileLoading(t *testing.T) {
+	t.Parallel()
+	for range 20 { // the order of unloading is random
+		synctest.Test(t, func(t *testing.T) {
+			p, all := some(t, 0, 0)
+			touch(t, p, "a")
+			all["a"].slow, all["b"].hold = 2*time.Second, make(chan struct{})
+			got := make(chan error)
+			go func() {
+				_, _, err := p.Acquire(t.Context(), "b")
+				got <- err
+			}()
+			synctest.Wait()
+			time.AfterFunc(time.Second, func() { close(all["b"].hold) })
+			ended := make(chan error)
+			go func() { ended <- p.Close() }()
+			require.ErrorIs(t, <-got, infer.KindClosed)
+			require.NoError(t, <-ended)
+			require.Equal(t, []string{"load", "unload"}, all["b"].log)
+		})
+	}
+}
+
+// opening is Model.Open.
+type opening = func(context.Context) (infer.Backend, func() error, error)
+
+// counting counts what is loaded, of which there must be no more than most.
+func counting(t *testing.T, open opening, loaded *atomic.Int64, most int64) opening {
+	return func(ctx context.Context) (infer.Backend, func() error, error) {
+		b, unload, err := open(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		assert.LessOrEqual(t, loaded.Add(1), most)
+		return b, func() error {
+			defer loaded.Add(-1)
+			return unload()
+		}, nil
+	}
 }
 
 // TestR1Schedule: at random, many ask for, use and leave models within a budget, while the pool is
@@ -223,7 +277,20 @@ func TestR1Schedule(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(50) {
 		synctest.Test(t, func(t *testing.T) {
-			p, all := some(t, 2, 3*time.Millisecond)
+			all := map[string]*made{}
+			var loaded atomic.Int64
+			o := pool.Options{
+				BudgetBytes: 2, Idle: 3 * time.Millisecond, Turn: time.Duration(seed) * time.Millisecond / 8,
+			}
+			for _, name := range []string{"a", "b", "c"} {
+				all[name] = &made{name: name}
+				entry := all[name].model(1)
+				entry.Open = counting(t, entry.Open, &loaded, o.BudgetBytes)
+				o.Models = append(o.Models, entry)
+			}
+			p, err := pool.New(o)
+			require.NoError(t, err)
+			closes := seed%2 == 0 // while it is used
 			var users sync.WaitGroup
 			for i := range uint64(6) {
 				users.Go(func() {
@@ -239,22 +306,13 @@ func TestR1Schedule(t *testing.T) {
 							}, infer.KindOf(err))
 							continue
 						}
-						loaded := 0
-						for _, m := range all {
-							m.mu.Lock()
-							if m.open {
-								loaded++
-							}
-							m.mu.Unlock()
-						}
-						assert.LessOrEqual(t, loaded, 2, fmt.Sprint("seed ", seed))
 						time.Sleep(time.Duration(d.IntN(4)) * time.Millisecond)
-						_ = b
+						assert.True(t, b.(*made).isOpen() || closes, "seed %d", seed)
 						release()
 					}
 				})
 			}
-			if seed%2 == 0 {
+			if closes {
 				time.Sleep(time.Duration(seed) * time.Millisecond)
 			} else {
 				users.Wait()
