@@ -46,7 +46,7 @@ the end of a line continues the message.`,
 	f.requestFlags.register(cmd)
 	group(cmd.Flags(), "Cache", f.addMoves)
 	f.modelFlags.register(cmd)
-	return cmd
+	return a.configured(cmd)
 }
 
 func (a *app) chat(ctx context.Context, f *chatFlags, fs *pflag.FlagSet, ref string) (err error) {

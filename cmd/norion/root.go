@@ -25,7 +25,7 @@ func (a *app) newRoot() *cobra.Command {
 			_, err := fmt.Fprint(a.out, firstWords)
 			return err
 		}),
-		PersistentPreRunE:          func(cmd *cobra.Command, _ []string) error { return a.applyEnv(cmd) },
+		PersistentPreRunE:          a.configure,
 		SilenceErrors:              true,
 		SilenceUsage:               true,
 		SuggestionsMinimumDistance: 2,

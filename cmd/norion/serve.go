@@ -62,7 +62,7 @@ callers need a key of norion keys, and none is let in without.`,
 		fs.BoolVar(&f.plain, "cache-plain", false, "as --cache, not encrypted")
 	})
 	f.modelFlags.register(cmd)
-	return cmd
+	return a.configured(cmd)
 }
 
 func (f *serveFlags) add(fs *pflag.FlagSet) {
