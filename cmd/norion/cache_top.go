@@ -54,7 +54,7 @@ func (a *app) cacheTop(ctx context.Context, f *cacheFlags, once bool) error {
 		return flagError("dir", "name the directory of a cache", "%w", err)
 	}
 	look := a.cacheLook(f, topDir(dir))
-	if !f.json && !once && isTerminal(a.in) && isTerminal(a.out) && a.getenv("TERM") != "dumb" {
+	if !f.json && !once && a.fullScreen() {
 		return top.Terminal(ctx, top.Options{Name: "cache top", Look: look, In: a.in, Out: a.out})
 	}
 	if f.json {

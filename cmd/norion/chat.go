@@ -85,7 +85,7 @@ func (a *app) chat(ctx context.Context, f *chatFlags, fs *pflag.FlagSet, ref str
 		History: f.history, Color: a.getenv("NO_COLOR") == "", In: a.in, Out: a.out, Err: a.err,
 		Interactive: isTerminal(a.in),
 	}
-	if c.Interactive && isTerminal(a.out) && !f.plain && a.getenv("TERM") != "dumb" {
+	if a.fullScreen() && !f.plain {
 		return chat.Terminal(ctx, c)
 	}
 	a.notes(b)

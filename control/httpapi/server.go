@@ -44,7 +44,8 @@ func New(o Options) (*Server, error) {
 	}
 	s.routes = s.table()
 	var err error
-	if s.metrics, err = newMetrics(s.o.Registry); err != nil {
+	inFlight := func() float64 { return float64(len(s.room)) }
+	if s.metrics, err = newMetrics(s.o.Registry, inFlight); err != nil {
 		return nil, &infer.Error{Op: "metrics", Kind: infer.KindInvalid, Field: "registry", Err: err}
 	}
 	if s.openAPI, err = document(s.routes); err != nil {
