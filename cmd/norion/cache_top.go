@@ -53,31 +53,43 @@ func (a *app) cacheTop(ctx context.Context, f *cacheFlags, once bool) error {
 	if _, err := os.Stat(dir); err != nil && f.dir != "" {
 		return flagError("dir", "name the directory of a cache", "%w", err)
 	}
-	if !f.json && !once && isTerminal(a.in) && isTerminal(a.out) && a.getenv("TERM") != "dumb" {
-		return top.Terminal(ctx, top.Options{
-			Dir: topDir(dir), None: func() (string, error) { return a.noneRunning(f) },
-			In: a.in, Out: a.out,
-		})
+	look := a.cacheLook(f, topDir(dir))
+	if !f.json && !once && a.fullScreen() {
+		return top.Terminal(ctx, top.Options{Name: "cache top", Look: look, In: a.in, Out: a.out})
 	}
-	v, err := top.Read(topDir(dir))
-	switch {
-	case err != nil:
-		return err
-	case f.json:
+	if f.json {
+		v, err := top.Read(topDir(dir))
+		if err != nil {
+			return err
+		}
 		out := topJSON{Processes: append([]top.Process{}, v.Processes...), Unreadable: v.Bad}
 		if out.Disk, err = a.diskStats(f); err != nil {
 			return err
 		}
 		return writeJSON(a.out, out)
 	}
-	text := top.Text(v, time.Now())
-	if text == "" {
-		if text, err = a.noneRunning(f); err != nil {
-			return err
-		}
+	text, err := look()
+	if err == nil {
+		_, err = fmt.Fprint(a.out, text)
 	}
-	_, err = fmt.Fprint(a.out, text)
 	return err
+}
+
+// cacheLook gives the text of a moment. While nothing runs the disk changes rarely: it is opened
+// once, and again when something has run.
+func (a *app) cacheLook(f *cacheFlags, running string) func() (string, error) {
+	idle := ""
+	return func() (string, error) {
+		v, err := top.Read(running)
+		if err != nil || len(v.Processes)+v.Bad > 0 {
+			idle = ""
+			return top.Text(v, time.Now()), err
+		}
+		if idle == "" {
+			idle, err = a.noneRunning(f)
+		}
+		return idle, err
+	}
 }
 
 // noneRunning says so, and what is on disk.

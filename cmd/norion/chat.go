@@ -46,7 +46,7 @@ the end of a line continues the message.`,
 	f.requestFlags.register(cmd)
 	group(cmd.Flags(), "Cache", f.addMoves)
 	f.modelFlags.register(cmd)
-	return cmd
+	return a.configured(cmd)
 }
 
 func (a *app) chat(ctx context.Context, f *chatFlags, fs *pflag.FlagSet, ref string) (err error) {
@@ -85,7 +85,7 @@ func (a *app) chat(ctx context.Context, f *chatFlags, fs *pflag.FlagSet, ref str
 		History: f.history, Color: a.getenv("NO_COLOR") == "", In: a.in, Out: a.out, Err: a.err,
 		Interactive: isTerminal(a.in),
 	}
-	if c.Interactive && isTerminal(a.out) && !f.plain && a.getenv("TERM") != "dumb" {
+	if a.fullScreen() && !f.plain {
 		return chat.Terminal(ctx, c)
 	}
 	a.notes(b)

@@ -17,16 +17,35 @@ type topic struct{ name, short, text string }
 
 var topics = []topic{
 	{"exit-codes", "What the exit codes mean", "norion ends with these codes:\n\n" + exitCodesText},
+	{"configuration", "The configuration file, and what comes before what", configurationText},
 	{"environment", "Environment variables", environmentText},
 }
+
+const configurationText = `The configuration file:
+
+norion run, chat and serve read config.toml in NORION_HOME, else in $XDG_CONFIG_HOME/norion, else
+in norion's home; or the file of NORION_CONFIG or --config. Its keys are the flags that have a
+heading in the help of these commands; those before the first table are for every command:
+
+  threads = 4
+  kv-type = "q8_0"
+
+  [serve]
+  sequences = 8
+  allow-origin = ["https://chat.example"]
+  drain = "1m"
+
+What comes first counts: the flag, the variable (NORION_SEQUENCES=8), the table of the command,
+the key before all tables, the default. An unknown key or a value of another type is refused, with
+its line. --print-config prints what is in effect and where it comes from, without secrets.`
 
 const environmentText = `Variables of the environment:
 
 NORION_HOME      where models and prefixes are kept (default: the user's data directory and,
                  for prefixes, the cache directory, as XDG says)
-NORION_<FLAG>    a default for a flag of the groups "model", "sampling", "constraint" and "cache":
-                 NORION_THREADS=4, NORION_CTX=8192, NORION_KV_TYPE=q8_0, NORION_TEMP=0.
-                 A flag on the command line comes first.
+NORION_CONFIG    the configuration file; see norion help configuration
+NORION_<FLAG>    a value of a flag that has a heading in norion help run, chat or serve:
+                 NORION_THREADS=4, NORION_CTX=8192, NORION_KV_TYPE=q8_0, NORION_TEMP=0
 NORION_PEERS     where norion bench --peer finds llama.cpp's own programs
 HF_ENDPOINT      another address of the model hub
 HF_TOKEN         sent to the model hub, and nowhere else

@@ -14,6 +14,7 @@ import (
 // loaded is a model ready to run.
 type loaded struct {
 	infer.Backend
+	path string        // of the file
 	took time.Duration // of loading
 	plan *plan.Plan    // nil: none was made
 }
@@ -80,7 +81,7 @@ func (a *app) openPlanned(
 		start := time.Now()
 		b, err := open(ctx, planned)
 		if err == nil {
-			return &loaded{Backend: b, took: time.Since(start), plan: p}, nil
+			return &loaded{Backend: b, path: m.Path, took: time.Since(start), plan: p}, nil
 		}
 		if infer.KindOf(err) != infer.KindNoMemory || p == nil || f.plan != planAuto ||
 			try == replansMax {

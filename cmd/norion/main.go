@@ -33,7 +33,9 @@ type app struct {
 	spawn    func(context.Context, worker.Options) (infer.Backend, error)  // a model's process
 	probe    func(context.Context, device.Options) (device.Machine, error) // nil: device.Probe
 
-	reached bool // a command's own code ran: what fails after that is no usage error
+	reached bool              // a command's own code ran: what fails after that is no usage error
+	config  string            // the file that --config names
+	sources map[string]string // where the flags that are not at their defaults got their values
 }
 
 // opener loads a model.
@@ -58,8 +60,10 @@ func (a *app) main(ctx context.Context, args []string) int {
 	return a.report(root.ExecuteContext(ctx), args)
 }
 
-// getenv is the environment in the form that the rooms take.
+// getenv is the environment in the form that the rooms take: "" for what is not set.
 func (a *app) getenv(name string) string {
-	v, _ := a.env(name)
-	return v
+	if v, ok := a.env(name); ok {
+		return v
+	}
+	return ""
 }

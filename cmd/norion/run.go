@@ -46,7 +46,7 @@ lines. It goes through the model's chat template, or as it is with --raw.`,
 	cmd.Flags().BoolVar(&f.stats, "stats", false, "say on standard error what the answer cost")
 	cmd.Flags().BoolVar(&f.json, "json", false, "one JSON object with the answer and its facts")
 	f.modelFlags.register(cmd)
-	return cmd
+	return a.configured(cmd)
 }
 
 func (a *app) run(ctx context.Context, f *runFlags, args []string) (err error) {

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/norion/norion/control/httpapi"
+	"github.com/norion/norion/runtime/engine"
 	"github.com/norion/norion/runtime/infer"
 )
 
@@ -62,7 +63,7 @@ callers need a key of norion keys, and none is let in without.`,
 		fs.BoolVar(&f.plain, "cache-plain", false, "as --cache, not encrypted")
 	})
 	f.modelFlags.register(cmd)
-	return cmd
+	return a.configured(cmd)
 }
 
 func (f *serveFlags) add(fs *pflag.FlagSet) {
@@ -95,9 +96,11 @@ func (a *app) serve(ctx context.Context, f *serveFlags, refs []string) (err erro
 		return err
 	}
 	defer func() { err = errors.Join(err, ignoreClosed(listener.Close())) }()
+	log := a.openServerLog(f.verbose)
+	defer log.close()
 	o := httpapi.Options{
 		Now: time.Now, Hosts: f.listen.allowed(), Origins: f.origins, InFlight: f.inFlight,
-		RequestTimeout: f.timeout, Registry: prometheus.NewRegistry(), Logger: a.logger(f.verbose),
+		RequestTimeout: f.timeout, Registry: prometheus.NewRegistry(), Logger: log.Logger,
 	}
 	if f.keys || !f.listen.local() {
 		ring, err := a.openKeys(o.Logger)
@@ -110,38 +113,54 @@ func (a *app) serve(ctx context.Context, f *serveFlags, refs []string) (err erro
 		}
 		o.Keys = ring.get
 	}
-	engine, err := f.modelFlags.options(a)
-	if err == nil {
-		err = f.kvFlags.options(a, &engine)
-	}
+	engine, err := f.engine(a)
 	if err != nil {
 		return err
 	}
-	engine.Sequences = f.sequences
-	switch f.speculate {
-	case string(infer.SpeculateOff):
-	case string(infer.SpeculateAdaptive):
-		engine.Speculate = "ngram"
-	default:
-		return flagError("speculate", "use off or adaptive", "unknown mode %.40q", f.speculate)
-	}
-	if f.memory < 0 || f.memory > 1<<30 || f.idle < 0 {
-		return flagError("memory", "0 is no bound", "%d MiB, or idle time of %s", f.memory, f.idle)
-	}
-	models, err := a.openModels(ctx, refs, f, engine, o.Registry)
+	models, err := a.openModels(ctx, refs, f, engine, &o)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, models.close()) }()
+	hide := func() {}
+	defer func() {
+		err = errors.Join(err, models.close())
+		hide()
+	}()
 	defer onRevive(ctx, models.revive)()
 	o.Models = models
 	s, err := httpapi.New(o)
 	if err != nil {
 		return asFlag(err)
 	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	hide = a.announce(log, f.shown(listener, log, o.Keys != nil), models, o.Registry, stop)
 	fmt.Fprintf(a.err, "norion serves %s at %s\n", strings.Join(models.names, ", "),
 		f.listen.url(listener))
 	return serveUntil(ctx, s, listener, f.drain)
+}
+
+// engine gives the options that all models are loaded with.
+func (f *serveFlags) engine(a *app) (engine.Options, error) {
+	o, err := f.modelFlags.options(a)
+	if err == nil {
+		err = f.kvFlags.options(a, &o)
+	}
+	if err != nil {
+		return o, err
+	}
+	o.Sequences = f.sequences
+	switch f.speculate {
+	case string(infer.SpeculateOff):
+	case string(infer.SpeculateAdaptive):
+		o.Speculate = "ngram"
+	default:
+		return o, flagError("speculate", "use off or adaptive", "unknown mode %.40q", f.speculate)
+	}
+	if f.memory < 0 || f.memory > 1<<30 || f.idle < 0 {
+		return o, flagError("memory", "0 is no bound", "%d MiB, or idle time of %s", f.memory, f.idle)
+	}
+	return o, nil
 }
 
 // serveUntil serves until ctx ends, and then until the requests that run have ended or their time

@@ -76,11 +76,18 @@ func (f *listenFlags) url(l net.Listener) string {
 	if f.unix != "" {
 		return "the socket " + f.unix
 	}
-	scheme := "http"
-	if f.certFile != "" || f.selfSigned {
-		scheme = "https"
+	return f.base(l) + f.fingerprintNote
+}
+
+// base is the address before the path of a route.
+func (f *listenFlags) base(l net.Listener) string {
+	switch {
+	case f.unix != "":
+		return "http://localhost"
+	case f.certFile != "" || f.selfSigned:
+		return "https://" + l.Addr().String()
 	}
-	return scheme + "://" + l.Addr().String() + f.fingerprintNote
+	return "http://" + l.Addr().String()
 }
 
 // listen opens the door.

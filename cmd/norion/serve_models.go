@@ -29,8 +29,11 @@ type models struct {
 	names []string // in the order in which they were given
 	began time.Time
 
+	changed []string // flags by which they answer in another way than their files alone say
+
 	mu       sync.Mutex
 	infos    map[string]*infer.Info // as last loaded
+	paths    map[string]string      // of files, as last loaded
 	restarts map[string]int64       // of workers that are unloaded
 	mapped   map[string]int64       // bytes of files that loaded models map
 }
@@ -38,11 +41,11 @@ type models struct {
 // openModels loads all models that are named, as far as they have room, so that what cannot be
 // loaded is known at once.
 func (a *app) openModels(
-	ctx context.Context, refs []string, f *serveFlags, o engine.Options, all *prometheus.Registry,
+	ctx context.Context, refs []string, f *serveFlags, o engine.Options, edge *httpapi.Options,
 ) (_ *models, err error) {
 	m := &models{
-		began: time.Now(), infos: map[string]*infer.Info{}, restarts: map[string]int64{},
-		mapped: map[string]int64{},
+		began: time.Now(), changed: f.changes(), infos: map[string]*infer.Info{},
+		paths: map[string]string{}, restarts: map[string]int64{}, mapped: map[string]int64{},
 	}
 	open := a.open
 	switch {
@@ -52,7 +55,7 @@ func (a *app) openModels(
 			"this system has no others")
 	default:
 		open = func(ctx context.Context, o engine.Options) (infer.Backend, error) {
-			return a.spawn(ctx, f.worker(a, o))
+			return a.spawn(ctx, f.worker(a, o, edge.Logger))
 		}
 	}
 	keep := pool.Options{BudgetBytes: f.memory << 20, Idle: f.idle, Logger: a.logger(f.verbose)}
@@ -74,7 +77,7 @@ func (a *app) openModels(
 		keep.Models = append(keep.Models, entry)
 		labels := prometheus.Labels{"model": name}
 		c := servedModel{m, name}
-		if err := prometheus.WrapRegistererWith(labels, all).Register(c); err != nil {
+		if err := prometheus.WrapRegistererWith(labels, edge.Registry).Register(c); err != nil {
 			return nil, err
 		}
 	}
@@ -109,7 +112,7 @@ func (a *app) opening(m *models, ref string, f *serveFlags, o engine.Options, op
 		}
 		info := b.Info()
 		m.mu.Lock()
-		m.infos[name], m.mapped[name] = &info, mapped(b.plan)
+		m.infos[name], m.paths[name], m.mapped[name] = &info, absolute(b.path), mapped(b.plan)
 		m.mu.Unlock()
 		unpublish := a.publish(b, o.CacheDir)
 		return b.Backend, func() error { // itself, with all that it can do besides
@@ -122,6 +125,13 @@ func (a *app) opening(m *models, ref string, f *serveFlags, o engine.Options, op
 			return err
 		}, nil
 	}
+}
+
+// path is that of a model's file, without links.
+func (m *models) path(name string) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.paths[name]
 }
 
 // mappedBytes are those of files that loaded models map: they seem to be free.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"log/slog"
 
 	"github.com/spf13/cobra"
 
@@ -29,10 +30,9 @@ func openWorker(ctx context.Context, o worker.Options) (infer.Backend, error) {
 }
 
 // worker gives the options of a model's process.
-func (f *serveFlags) worker(a *app, o engine.Options) worker.Options {
+func (f *serveFlags) worker(a *app, o engine.Options, logger *slog.Logger) worker.Options {
 	return worker.Options{
-		Engine: o, Env: a.driverEnv(), Confine: worker.Confinement{Off: f.unconfined},
-		Logger: a.logger(f.verbose),
+		Engine: o, Env: a.driverEnv(), Confine: worker.Confinement{Off: f.unconfined}, Logger: logger,
 	}
 }
 

@@ -15,6 +15,11 @@ func isTerminal(stream any) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
+// fullScreen reports whether a view may take the whole terminal.
+func (a *app) fullScreen() bool {
+	return isTerminal(a.in) && isTerminal(a.out) && a.getenv("TERM") != "dumb"
+}
+
 // isPiped reports whether a reader was given to be read: a pipe, a file, or a test's own reader.
 func isPiped(in io.Reader) bool {
 	f, ok := in.(*os.File)

@@ -292,6 +292,47 @@ func TestChoices(t *testing.T) {
 	require.Equal(t, 2, strings.Count(text, `"role":"assistant"`))
 }
 
+// TestE8RetryAfter: who finds a queue full is told to come back after the time that answers of late
+// had to wait, rounded up, within bounds.
+func TestE8RetryAfter(t *testing.T) {
+	t.Parallel()
+	now := epoch
+	h := serve(t, func(o *httpapi.Options, _ *fake) { o.Now = func() time.Time { return now } })
+	answer := func(waited time.Duration) {
+		f := *final("Hello").Final
+		f.Usage.Timings.Queue = waited
+		h.models.b.run = saying(infer.Chunk{Final: &f})
+		require.Equal(t, 200, h.chat(t, "").Code)
+	}
+	refused := func() string {
+		h.models.b.run = script(nil, &infer.Error{Op: "generate", Kind: infer.KindBusy})
+		w := h.chat(t, "")
+		require.Equal(t, 429, w.Code)
+		return w.Header().Get("Retry-After")
+	}
+	require.Equal(t, "1", refused(), "nothing was measured")
+	answer(8 * time.Second)
+	require.Equal(t, "8", refused())
+	answer(16 * time.Second)
+	require.Equal(t, "9", refused(), "an eighth of the way")
+	answer(17 * time.Second)
+	require.Equal(t, "10", refused())
+	for range 40 {
+		answer(0)
+	}
+	require.Equal(t, "1", refused())
+	for range 100 {
+		answer(time.Hour)
+	}
+	require.Equal(t, "120", refused())
+	now = now.Add(5*time.Minute - 1)
+	require.Equal(t, "120", refused())
+	now = now.Add(1)
+	require.Equal(t, "1", refused(), "too long ago")
+	now = now.Add(-time.Hour)
+	require.Equal(t, "1", refused(), "C1: a clock that goes back")
+}
+
 // TestDrain: new requests are refused, and /ready says so.
 func TestDrain(t *testing.T) {
 	t.Parallel()

@@ -17,7 +17,7 @@ type fault struct {
 	code    string
 	param   string // the field at fault, or ""
 	message string
-	retry   time.Duration // when to try again; 0: do not
+	retry   time.Duration // when to try again; 0: do not, or of codeBusy as waits say
 	cause   error         // for the log only
 }
 
@@ -38,7 +38,7 @@ const (
 	codeBusy         = "queue_full"
 )
 
-// retryAfter is when a client that met a full queue may try again.
+// retryAfter is when a client may try again whom something else than a full queue turned away.
 const retryAfter = time.Second
 
 // refuse is the refusal of one field.
@@ -77,7 +77,7 @@ var kindFaults = map[infer.Kind]fault{
 	infer.KindNoMemory: {
 		status: http.StatusServiceUnavailable, code: "not_enough_memory", retry: 10 * time.Second,
 	},
-	infer.KindBusy:     {status: http.StatusTooManyRequests, code: codeBusy, retry: retryAfter},
+	infer.KindBusy:     {status: http.StatusTooManyRequests, code: codeBusy}, // waits say when
 	infer.KindDeadline: {status: http.StatusGatewayTimeout, code: "deadline_exceeded"},
 	infer.KindCanceled: {status: statusClientClosed, code: "canceled"},
 	infer.KindClosed: {

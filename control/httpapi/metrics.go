@@ -15,7 +15,6 @@ import (
 type metrics struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
-	inFlight prometheus.Gauge
 
 	promptTokens, promptSeconds       *prometheus.CounterVec
 	predictedTokens, predictedSeconds *prometheus.CounterVec
@@ -23,7 +22,8 @@ type metrics struct {
 	queue, ttft, itl, itlMax          *prometheus.HistogramVec
 }
 
-func newMetrics(to prometheus.Registerer) (*metrics, error) {
+// newMetrics registers them. inFlight says how many requests there are at a moment.
+func newMetrics(to prometheus.Registerer, inFlight func() float64) (*metrics, error) {
 	model := []string{"model"}
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
@@ -38,9 +38,6 @@ func newMetrics(to prometheus.Registerer) (*metrics, error) {
 			"route", "status"),
 		seconds: histogram("norion_http_request_seconds", "Time of requests, from first to last byte.",
 			0.001, "route"),
-		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "llamacpp:requests_processing", Help: "Requests in flight, waiting ones included.",
-		}),
 		promptTokens: counter("llamacpp:prompt_tokens_total", "Prompt tokens computed.", model...),
 		promptSeconds: counter("llamacpp:prompt_seconds_total", "Time of computing prompts.",
 			model...),
@@ -58,7 +55,10 @@ func newMetrics(to prometheus.Registerer) (*metrics, error) {
 			"Longest time between two tokens of an answer.", 0.0005, model...),
 	}
 	for _, c := range []prometheus.Collector{
-		m.requests, m.seconds, m.inFlight, m.promptTokens, m.promptSeconds, m.predictedTokens,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "llamacpp:requests_processing", Help: "Requests in flight, waiting ones included.",
+		}, inFlight),
+		m.requests, m.seconds, m.promptTokens, m.promptSeconds, m.predictedTokens,
 		m.predictedSeconds, m.cached, m.queue, m.ttft, m.itl, m.itlMax,
 	} {
 		if err := to.Register(c); err != nil {
@@ -96,7 +96,6 @@ func (m *metrics) answer(model string, f *infer.Final) {
 
 // showMetrics answers GET /metrics.
 func (x *exchange) showMetrics() error {
-	x.s.metrics.inFlight.Set(float64(len(x.s.room)))
 	promhttp.HandlerFor(x.s.o.Registry, promhttp.HandlerOpts{}).ServeHTTP(x.w, x.r)
 	return nil
 }

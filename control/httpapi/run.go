@@ -150,6 +150,7 @@ func (x *exchange) account(e *event) {
 	u := f.Usage
 	x.finishes = append(x.finishes, string(f.Reason))
 	x.s.metrics.answer(x.model, f)
+	x.s.waits.observe(x.model, x.s.o.Now(), u.Timings.Queue)
 	x.usage.CompletionTokens += u.CompletionTokens
 	if e.choice == 0 {
 		x.usage.Timings = u.Timings

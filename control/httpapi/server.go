@@ -26,6 +26,7 @@ type Server struct {
 	hosts    map[string]bool
 	metrics  *metrics
 	budgets  budgets
+	waits    waits
 	outcomes outcomes
 	room     chan struct{} // holds one value for each request in flight
 	draining atomic.Bool
@@ -44,7 +45,8 @@ func New(o Options) (*Server, error) {
 	}
 	s.routes = s.table()
 	var err error
-	if s.metrics, err = newMetrics(s.o.Registry); err != nil {
+	inFlight := func() float64 { return float64(len(s.room)) }
+	if s.metrics, err = newMetrics(s.o.Registry, inFlight); err != nil {
 		return nil, &infer.Error{Op: "metrics", Kind: infer.KindInvalid, Field: "registry", Err: err}
 	}
 	if s.openAPI, err = document(s.routes); err != nil {
@@ -173,7 +175,7 @@ func (x *exchange) enter(rt *route, r *http.Request) {
 			defer func() { <-x.s.room }()
 		default:
 			x.fail(&fault{
-				status: http.StatusTooManyRequests, code: codeBusy, retry: retryAfter,
+				status: http.StatusTooManyRequests, code: codeBusy,
 				message: fmt.Sprintf("%d requests are in flight; try again soon", x.s.o.InFlight),
 			})
 			return
@@ -222,8 +224,12 @@ func (x *exchange) fail(err error) {
 		return
 	}
 	h := x.w.Header()
-	if f.retry > 0 {
-		h.Set("Retry-After", fmt.Sprint(int64((f.retry+time.Second-1)/time.Second)))
+	retry := f.retry
+	if f.code == codeBusy {
+		retry = x.s.waits.retry(x.model, x.s.o.Now())
+	}
+	if retry > 0 {
+		h.Set("Retry-After", fmt.Sprint(int64((retry+time.Second-1)/time.Second)))
 	}
 	if f.status == http.StatusUnauthorized {
 		h.Set("WWW-Authenticate", `Bearer realm="norion"`)

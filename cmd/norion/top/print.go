@@ -82,14 +82,14 @@ func held(v View, now time.Time) string {
 			marks = " checkpoint"
 		}
 		fmt.Fprintf(w, "%d\t%s\t%s\t%d\t%s\t%d\t%d\t%.3g\t%s%s\n", r.pid, r.Name, r.Place, r.Tokens,
-			size(r.Bytes), r.Uses, r.Leases, r.Worth, age(r.AgeSeconds), marks)
+			size(r.Bytes), r.Uses, r.Leases, r.Worth, Age(r.AgeSeconds), marks)
 	}
 	_ = w.Flush() // into memory
 	return b.String()
 }
 
-// age is a time in the unit that suits it.
-func age(seconds float64) string {
+// Age is a time in the unit that suits it.
+func Age(seconds float64) string {
 	for _, u := range []struct {
 		of   float64
 		unit string

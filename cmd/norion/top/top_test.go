@@ -14,6 +14,7 @@ import (
 	tea "charm.land/bubbletea/v2"
 	"github.com/stretchr/testify/require"
 
+	"github.com/norion/norion/cmd/norion/presence"
 	"github.com/norion/norion/hw/disk"
 	"github.com/norion/norion/runtime/infer"
 )
@@ -73,11 +74,11 @@ func TestPublish(t *testing.T) {
 		require.NoError(t, err)
 		first := modified(t, dir)
 		require.Equal(t, time.Now(), first.Local())
-		time.Sleep(5 * interval)
+		time.Sleep(5 * presence.Interval)
 		synctest.Wait()
 		require.Equal(t, 6, f.asked)
 		f.set(func(s *infer.Stats) { s.Held[0].AgeSeconds = 9 })
-		time.Sleep(interval)
+		time.Sleep(presence.Interval)
 		synctest.Wait()
 		require.Equal(t, first, modified(t, dir), "nothing has changed but time")
 		f.set(func(s *infer.Stats) {
@@ -86,7 +87,7 @@ func TestPublish(t *testing.T) {
 			}
 			s.Held = append(s.Held, infer.Held{Name: "last", Place: "disk"})
 		})
-		time.Sleep(interval)
+		time.Sleep(presence.Interval)
 		synctest.Wait()
 		v, err := Read(dir)
 		require.NoError(t, err)
@@ -95,7 +96,7 @@ func TestPublish(t *testing.T) {
 		require.Equal(t, os.Getpid(), v.Processes[0].PID)
 		require.Len(t, v.Processes[0].Stats.Held, 2+placeMax+1)
 		f.set(func(*infer.Stats) { f.fail = errors.New("busy") })
-		time.Sleep(2 * interval)
+		time.Sleep(2 * presence.Interval)
 		synctest.Wait()
 		require.False(t, modified(t, dir).IsZero(), "the last figures stay")
 		require.NoError(t, p.Close())
@@ -142,7 +143,7 @@ func TestHostileFiles(t *testing.T) {
 	}
 	bad := []string{
 		"", "{", "null", "[]", `{"pid": "x"}`, `{"pid": -5}`, `{"pid": 1e99}`, "\x00\xff",
-		strings.Repeat(" ", fileBytesMax) + `{"pid": 1}`, strings.Repeat("[", 60000),
+		strings.Repeat(" ", presence.FileBytesMax) + `{"pid": 1}`, strings.Repeat("[", 60000),
 		`{"pid": 1, "stats": {"held": [` + strings.Repeat("{},", heldMax) + `{}]}}`,
 		`{"pid": 1, "stats": {"held": [{"worth": 1e999}]}}`,
 	}
@@ -173,26 +174,6 @@ func TestHostileFiles(t *testing.T) {
 	require.FileExists(t, link)
 }
 
-// TestManyFiles: there is a bound on how much is read.
-func TestManyFiles(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	require.NoError(t, os.Chmod(dir, 0o700))
-	for i := range filesMax + 10 {
-		name := filepath.Join(dir, "1-"+string(rune('a'+i/60%6))+strings.Repeat("0", 5)+
-			string("0123456789"[i/10%10])+string("0123456789"[i%10])+".json")
-		require.NoError(t, os.WriteFile(name, nil, 0o600))
-	}
-	before, err := os.ReadDir(dir)
-	require.NoError(t, err)
-	v, err := Read(dir)
-	require.NoError(t, err)
-	require.Empty(t, v.Processes)
-	after, err := os.ReadDir(dir)
-	require.NoError(t, err)
-	require.Equal(t, max(0, len(before)-filesMax), len(after), "dead ones go, as many as are read")
-}
-
 // TestText is what a user sees.
 func TestText(t *testing.T) {
 	t.Parallel()
@@ -210,7 +191,7 @@ PID  ENTRY       PLACE  TOKENS  SIZE     USES  LEASES  WORTH  AGE
 	require.Empty(t, Text(View{}, now))
 	require.Equal(t, "1 more cannot be read\n", Text(View{Bad: 1}, now))
 	for seconds, want := range map[float64]string{-5: "0s", 59: "59s", 7200: "2h", 259200: "3d"} {
-		require.Equal(t, want, age(seconds))
+		require.Equal(t, want, Age(seconds))
 	}
 }
 
@@ -218,22 +199,23 @@ PID  ENTRY       PLACE  TOKENS  SIZE     USES  LEASES  WORTH  AGE
 func TestUI(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "running")
 	synctest.Test(t, func(t *testing.T) {
-		none := "nothing here\n"
-		u := &ui{
-			o:     Options{Dir: dir, None: func() (string, error) { return none, nil }},
-			width: 80, height: 24,
+		var failed error
+		look := func() (string, error) {
+			v, err := Read(dir)
+			return Text(v, time.Now()) + "end\n", errors.Join(err, failed)
 		}
+		u := &ui{o: Options{Look: look}, width: 80, height: 24}
 		next := func(cmd tea.Cmd) tea.Cmd {
 			_, cmd = u.Update(cmd())
 			return cmd
 		}
 		tick := next(u.Init())
-		require.Contains(t, u.View().Content, "nothing here")
+		require.Contains(t, u.View().Content, "end")
 		p, err := Publish(dir, "m:1", &fake{stats: someStats()})
 		require.NoError(t, err)
 		before := time.Now()
 		tick = next(tick)
-		require.Equal(t, interval, time.Since(before))
+		require.Equal(t, presence.Interval, time.Since(before))
 		require.Contains(t, u.View().Content, "m:1")
 		require.Contains(t, u.View().Content, "q quits")
 		u.Update(tea.WindowSizeMsg{Width: 12, Height: 4})
@@ -241,7 +223,7 @@ func TestUI(t *testing.T) {
 		require.Len(t, rows, 4)
 		require.Len(t, rows[0], 12)
 		require.NoError(t, p.Close())
-		u.o.None = func() (string, error) { return "", errors.New("unreadable") }
+		failed = errors.New("unreadable")
 		_, cmd := u.Update(tick())
 		require.Equal(t, tea.Quit(), cmd())
 		require.ErrorContains(t, u.err, "unreadable")

@@ -10,23 +10,24 @@ import (
 	tea "charm.land/bubbletea/v2"
 	"charm.land/lipgloss/v2"
 
+	"github.com/norion/norion/cmd/norion/presence"
 	"github.com/norion/norion/runtime/infer"
 )
 
 // Options is a live view. All are needed.
 type Options struct {
-	Dir  string                 // that processes publish into
-	None func() (string, error) // the text while none does
+	Name string                 // of the command, for errors
+	Look func() (string, error) // gives the text of this moment
 	In   io.Reader
 	Out  io.Writer
 }
 
-// Terminal shows the directory in a terminal, looking again each second, until the user quits.
+// Terminal shows a text in a terminal, looking again each second, until the user quits.
 func Terminal(ctx context.Context, o Options) error {
 	u := &ui{o: o, width: 80, height: 24}
 	_, err := tea.NewProgram(u, tea.WithContext(ctx), tea.WithInput(o.In), tea.WithOutput(o.Out)).Run()
 	if errors.Is(err, tea.ErrInterrupted) || ctx.Err() != nil {
-		return &infer.Error{Op: "cache top", Kind: infer.KindCanceled, Err: err}
+		return &infer.Error{Op: o.Name, Kind: infer.KindCanceled, Err: err}
 	}
 	return errors.Join(err, u.err)
 }
@@ -45,13 +46,8 @@ type shown struct {
 	err  error
 }
 
-// look reads the directory.
 func (u *ui) look() tea.Msg {
-	v, err := Read(u.o.Dir)
-	if err != nil || len(v.Processes)+v.Bad > 0 {
-		return shown{Text(v, time.Now()), err}
-	}
-	text, err := u.o.None()
+	text, err := u.o.Look()
 	return shown{text, err}
 }
 
@@ -67,7 +63,7 @@ func (u *ui) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		if u.text, u.err = msg.text, msg.err; u.err != nil {
 			return u, tea.Quit
 		}
-		return u, tea.Tick(interval, func(time.Time) tea.Msg { return u.look() })
+		return u, tea.Tick(presence.Interval, func(time.Time) tea.Msg { return u.look() })
 	case tea.KeyPressMsg:
 		switch msg.String() {
 		case "q", "esc", "ctrl+c":

@@ -1,38 +1,6 @@
 package main
 
-import (
-	"fmt"
-	"strings"
-
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-)
-
-// envName is the variable that gives a flag its default.
-func envName(flag string) string {
-	return "NORION_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
-}
-
-// applyEnv sets the grouped flags that the command line left out from the environment.
-func (a *app) applyEnv(cmd *cobra.Command) error {
-	var err error
-	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		if err != nil || f.Changed || len(f.Annotations[groupAnnotation]) == 0 {
-			return
-		}
-		value, ok := a.env(envName(f.Name))
-		if !ok || value == "" {
-			return
-		}
-		if e := cmd.Flags().Set(f.Name, value); e != nil {
-			err = &usageError{
-				message: fmt.Sprintf("the variable %s: %s", envName(f.Name), flagMessage(e)),
-				hint:    "unset it, or give it a value that --" + f.Name + " takes",
-			}
-		}
-	})
-	return err
-}
+import "github.com/spf13/pflag"
 
 // group puts the flags that add makes under one heading of the help page.
 func group(to *pflag.FlagSet, name string, add func(*pflag.FlagSet)) {
