@@ -7,22 +7,17 @@ import (
 
 	"github.com/norion/norion/runtime/conform"
 	"github.com/norion/norion/runtime/engine"
-	"github.com/norion/norion/runtime/gguf/gguftest"
 )
 
-// TestConforms runs the conformance suite on a model that chats, and on one with neither a template
-// nor words.
+// TestConforms runs the conformance suite with both layouts of the cache.
 func TestConforms(t *testing.T) {
-	t.Run("smollm2", func(t *testing.T) {
-		e := open(t, "smollm2:135m", func(o *engine.Options) { o.Sequences = 4 })
-		r := conform.Test(t, e, conform.Options{})
-		require.True(t, r.Passed())
-	})
-	t.Run("no template", func(t *testing.T) {
-		e := openFile(t, gguftest.TinyModel(1), func(o *engine.Options) {
-			o.Sequences, o.Template = 4, ""
+	for name, shared := range map[string]bool{"streams": false, "shared": true} {
+		t.Run(name, func(t *testing.T) {
+			e := open(t, "smollm2:135m", func(o *engine.Options) {
+				o.Sequences, o.Shared, o.ContextTokens = 4, shared, 1024
+			})
+			r := conform.Test(t, e, conform.Options{})
+			require.True(t, r.Passed())
 		})
-		r := conform.Test(t, e, conform.Options{})
-		require.True(t, r.Passed())
-	})
+	}
 }

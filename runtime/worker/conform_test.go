@@ -17,7 +17,7 @@ import (
 // TestConforms runs the conformance suite on a model in a child.
 func TestConforms(t *testing.T) {
 	w, err := worker.Open(context.Background(), worker.Options{Engine: engine.Options{
-		Paths: []string{storetest.Model(t, "smollm2:135m")}, Model: "smollm2:135m", CPUOnly: true,
+		Paths: []string{storetest.Model(t, "smollm2:135m")}, Model: "real", CPUOnly: true,
 		ContextTokens: 1024, Sequences: 4,
 	}})
 	require.NoError(t, err)
