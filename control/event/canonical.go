@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strconv"
 	"strings"
 
@@ -77,9 +78,14 @@ func walk(data []byte) error {
 	}
 }
 
-// exact refuses a whole number that a double may not hold.
+// exact refuses a number that no double holds, and one whose canonical form is a whole number
+// beyond 2^53: that of 1e20 has no exponent, that of 1e21 has one.
 func exact(number string) error {
 	if strings.ContainsAny(number, ".eE") {
+		f, err := strconv.ParseFloat(number, 64)
+		if a := math.Abs(f); err != nil || a > integerMax && a < 1e21 {
+			return fmt.Errorf("%s is beyond 2^53", number)
+		}
 		return nil
 	}
 	n, err := strconv.ParseInt(number, 10, 64)

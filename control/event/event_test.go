@@ -153,7 +153,8 @@ func TestCanonical(t *testing.T) {
 	}
 	for _, bad := range []string{
 		``, `1`, `[]`, `{`, `{"a":1}{}`, `{"a":1} x`, `{"a":1,"a":2}`, `{"a":9007199254740992}`,
-		`{"a":-99999999999999999999}`, "{\"a\":\"\xff\"}", `{"a":"\ud800"}`, `{"a":01}`, `{"a":NaN}`,
+		`{"a":-99999999999999999999}`, `{"a":1e20}`, `{"a":9007199254740992.0}`,
+		`{"a":-1e400}`, "{\"a\":\"\xff\"}", `{"a":"\ud800"}`, `{"a":01}`, `{"a":NaN}`,
 		strings.Repeat(`{"a":`, 17) + `1` + strings.Repeat(`}`, 17),
 	} {
 		_, err := event.Canonical([]byte(bad))
@@ -267,6 +268,7 @@ func FuzzParse(f *testing.F) {
 
 func FuzzCanonical(f *testing.F) {
 	f.Add([]byte(`{"a":[1,2.50,"x"],"\u20ac":null}`))
+	f.Add([]byte(`{"a":[1e20,1e21,-9007199254740991.0,1e300]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		once, err := event.Canonical(data)
 		if err != nil {
@@ -277,4 +279,19 @@ func FuzzCanonical(f *testing.F) {
 		require.NoError(t, err)
 		require.Equal(t, string(once), string(twice))
 	})
+}
+
+func TestChanges(t *testing.T) {
+	t.Parallel()
+	var changes []event.Kind
+	for _, k := range event.Kinds() {
+		if k.Change() {
+			changes = append(changes, k)
+		}
+	}
+	require.Equal(t, []event.Kind{
+		event.LedgerMigrated, event.PayloadForgotten, event.ChangeApplied, event.ChangeUndone,
+		event.PolicySet, event.OperatorEnrolled,
+	}, changes)
+	require.False(t, event.Kind("newer").Change())
 }

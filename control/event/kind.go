@@ -28,6 +28,16 @@ const (
 	OperatorEnrolled Kind = "operator.enrolled"
 )
 
+// Change reports whether facts of this kind say what is different from then on. The others say what
+// happened, was proposed or was decided.
+func (k Kind) Change() bool {
+	switch k {
+	case LedgerMigrated, PayloadForgotten, ChangeApplied, ChangeUndone, PolicySet, OperatorEnrolled:
+		return true
+	}
+	return false
+}
+
 // Body is the typed content of one kind.
 type Body interface {
 	Kind() Kind
