@@ -168,10 +168,10 @@ func checkClosed(dir disk.Dir, cp Checkpoint) error {
 	if err != nil {
 		return err
 	}
-	if !d.IsZero() && d != cp.Closed {
+	if d != cp.Closed {
 		return &Error{
 			Op: "open", Kind: ErrDamaged, Field: databaseFile, Hint: hintVerify,
-			Err: errors.New("its bytes changed after it was closed"),
+			Err: errors.New("its bytes changed after it was closed, or a journal was added"),
 		}
 	}
 	return nil

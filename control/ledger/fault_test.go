@@ -112,11 +112,9 @@ func change(t *testing.T, dir, statements string) {
 	require.NoError(t, f.swap(data))
 }
 
-// L5: rows that were changed, swapped, doubled or deleted are found and named, without the digest
-// of the closed file.
-func TestL5Rows(t *testing.T) {
-	t.Parallel()
-	for statements, where := range map[string]string{
+// damages are changes of the rows of small, with where they are found.
+func damages() map[string]string {
+	return map[string]string{
 		"UPDATE event SET body=CAST(replace(body, '1', '3') AS BLOB) WHERE seq=2": "event 2",
 		"UPDATE event SET time_us=time_us+1 WHERE seq=3":                          "event 3",
 		"UPDATE event SET actor='x' WHERE seq=2":                                  "event 2",
@@ -143,7 +141,14 @@ func TestL5Rows(t *testing.T) {
 		"DELETE FROM state WHERE projection='sums'":        "projection sums",
 		"INSERT INTO state VALUES ('sums', 'more', x'00')": "projection sums",
 		"PRAGMA foreign_keys=0; DELETE FROM stream":        "database",
-	} {
+	}
+}
+
+// L5: rows that were changed, swapped, doubled or deleted are found and named, without the digest
+// of the closed file.
+func TestL5Rows(t *testing.T) {
+	t.Parallel()
+	for statements, where := range damages() {
 		dir, o := small(t)
 		change(t, dir, statements)
 		r := reader(t, o)
@@ -202,6 +207,16 @@ func TestL5Restored(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, checkpointName), newest[:len(newest)-1], 0o600))
 	_, err = Open(t.Context(), o)
 	require.ErrorIs(t, err, ErrCheckpoint)
+}
+
+// L5: a journal beside a closed database would change what is read without a byte of the database.
+func TestL5JournalOfClosed(t *testing.T) {
+	t.Parallel()
+	dir, o := small(t)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, databaseFile+"-wal"), []byte("x"), 0o600))
+	require.False(t, sound(o))
+	_, err := Open(t.Context(), o)
+	require.ErrorIs(t, err, ErrDamaged)
 }
 
 // A record that was rewritten with all its hashes is another than the one that was signed for.

@@ -92,6 +92,9 @@ func (r *Reader) Close() error {
 	return wrap("close", errors.Join(r.store.Close(), r.dir.Close()))
 }
 
+// Key returns the record's public key.
+func (r *Reader) Key() note.Verifier { return r.key }
+
 // Last returns the number of the newest event, 0 where there is none.
 func (r *Reader) Last(ctx context.Context) (last int64, err error) {
 	err = r.store.View(ctx, func(v storage.Reader) (err error) {

@@ -87,8 +87,11 @@ func (r *Reader) Verify(ctx context.Context) (Report, error) {
 	return v.Report, nil
 }
 
-// find lists a finding; no error is none.
+// find lists a finding; no error is none. Of an error of this package the cause is enough.
 func (v *verifying) find(where string, err error) {
+	if e, ok := errors.AsType[*Error](err); ok && e.Err != nil {
+		err = e.Err
+	}
 	switch {
 	case err == nil:
 	case len(v.Findings) == findingsMax:
