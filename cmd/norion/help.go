@@ -22,8 +22,8 @@ var topics = []topic{
 
 const environmentText = `Variables of the environment:
 
-NORION_HOME      where models and prefixes are kept (default: the user's data directory and,
-                 for prefixes, the cache directory, as XDG says)
+NORION_HOME      where models, prefixes and the record are kept (default: the user's data
+                 directory and, for prefixes, the cache directory, as XDG says)
 NORION_<FLAG>    a default for a flag of the groups "model", "sampling", "constraint" and "cache":
                  NORION_THREADS=4, NORION_CTX=8192, NORION_KV_TYPE=q8_0, NORION_TEMP=0.
                  A flag on the command line comes first.
