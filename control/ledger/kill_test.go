@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -170,4 +171,77 @@ func TestL1KillAtEveryCall(t *testing.T) {
 		last, _ := killed(t, dir, 0, call)
 		whole(t, dir, last)
 	}
+}
+
+// L3: a journal that was cut at any place loses whole appends from its end and nothing else, and
+// the record says that it was recovered. What the checkpoint covers cannot be lost unseen.
+func TestL3TornTail(t *testing.T) {
+	t.Parallel()
+	o := options(newDir(t), sums{"sums"})
+	o.CheckpointAfter = time.Hour
+	o.sql.PageBytes = 512
+	l := open(t, o)
+	signed := add(t, l, draft("a", 1))[0].Seq
+	require.NoError(t, l.Sign(t.Context()))
+	journal := filepath.Join(o.Dir, databaseFile+"-wal")
+	covered, err := os.Stat(journal)
+	require.NoError(t, err)
+	for n := range 3 {
+		add(t, l, draft("a", int64(n)), draft("b", int64(n)))
+	}
+	torn := filepath.Join(t.TempDir(), "torn")
+	require.NoError(t, os.CopyFS(torn, os.DirFS(o.Dir)))
+	require.NoError(t, os.Chmod(torn, 0o700))
+	written := all(t, l.Reader, Filter{})
+	whole, err := os.ReadFile(filepath.Join(torn, databaseFile+"-wal"))
+	require.NoError(t, err)
+	require.Greater(t, int64(len(whole)), covered.Size())
+
+	step := 23
+	if testing.Short() || raceEnabled {
+		step = 301
+	}
+	seen := map[int]bool{}
+	for cut := len(whole); cut > 0; cut -= step {
+		events := openTorn(t, o, torn, whole[:cut])
+		if events == nil {
+			require.Less(t, int64(cut), covered.Size(), "refused although the checkpoint's events are there")
+			break
+		}
+		last := len(events)
+		if r, err := events[last-1].Decode(); err == nil && events[last-1].Kind == event.LedgerRecovered {
+			last--
+			require.Equal(t, event.Recovered{From: signed, To: int64(last)}, r)
+		}
+		require.Equal(t, written[:last], events[:last])
+		require.Zero(t, (int64(last)-signed)%2, "half an append")
+		require.Equal(t, int64(last) > signed, last < len(events))
+		seen[last] = true
+	}
+	require.Len(t, seen, 4, "each append was cut off in turn")
+}
+
+// openTorn opens a copy of a ledger with another journal, verifies it, and gives its events; nil
+// where it is refused as older than its checkpoint.
+func openTorn(t *testing.T, o Options, from string, journal []byte) []event.Event {
+	t.Helper()
+	o.Dir = newDir(t)
+	require.NoError(t, os.CopyFS(o.Dir, os.DirFS(from)))
+	require.NoError(t, os.Chmod(o.Dir, 0o700))
+	files, err := os.ReadDir(o.Dir)
+	require.NoError(t, err)
+	for _, f := range files {
+		require.NoError(t, os.Chmod(filepath.Join(o.Dir, f.Name()), 0o600))
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(o.Dir, databaseFile+"-wal"), journal, 0o600))
+	l, err := Open(t.Context(), o)
+	if err != nil {
+		require.ErrorIs(t, err, ErrRestored)
+		return nil
+	}
+	verified(t, l.Reader)
+	events := all(t, l.Reader, Filter{})
+	require.NoError(t, l.Close())
+	require.NoError(t, os.RemoveAll(o.Dir))
+	return events
 }
