@@ -18,6 +18,9 @@ import (
 	"github.com/norion/norion/runtime/store"
 )
 
+// ledgerDir is the directory of the record in norion's home.
+const ledgerDir = "ledger"
+
 // ledgerFlags are those of every command on the record.
 type ledgerFlags struct {
 	dir     string
@@ -60,7 +63,7 @@ func (a *app) ledgerOptions(f *ledgerFlags) (ledger.Options, error) {
 		if err != nil {
 			return o, err
 		}
-		o.Dir = filepath.Join(home, "ledger")
+		o.Dir = filepath.Join(home, ledgerDir)
 	}
 	return o, nil
 }
@@ -102,9 +105,7 @@ func (a *app) writeLedger(
 		return err
 	}
 	err = do(l)
-	if what := l.Degraded(); what != "" {
-		fmt.Fprintf(a.err, "norion: %s\n", oneLine(what))
-	}
+	a.sayDegraded(l)
 	return errors.Join(err, l.Close())
 }
 
