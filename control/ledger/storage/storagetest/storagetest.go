@@ -136,7 +136,9 @@ func testStreams(t *testing.T, s storage.Store, _ func() storage.Store) {
 			stream string
 			want   int64
 		}{
-			{scopeA, "s", 2}, {scopeB, "s", 1}, {scopeA, "t", 0},
+			{scopeA, "s", 2},
+			{scopeB, "s", 1},
+			{scopeA, "t", 0},
 			{event.Scope{Tenant: "a", Session: "b"}, "s", 0},
 		} {
 			got, err := r.Version(t.Context(), tt.scope, tt.stream)
