@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
-	"math"
 	"strconv"
 	"strings"
 
@@ -27,11 +25,12 @@ func Canonical(data []byte) ([]byte, error) {
 	if len(data) > BodyBytesMax {
 		return nil, tooLarge(len(data))
 	}
-	if err := walk(data); err != nil {
-		return nil, &Error{Fault: ErrCanonical, Err: err}
-	}
 	v := jsontext.Value(bytes.Clone(data))
-	if err := v.Canonicalize(); err != nil {
+	err := v.Canonicalize()
+	if err == nil {
+		err = check(v)
+	}
+	if err != nil {
 		return nil, &Error{Fault: ErrCanonical, Err: err}
 	}
 	if len(v) > BodyBytesMax {
@@ -47,44 +46,45 @@ func tooLarge(n int) error {
 	}
 }
 
-// walk checks what canonicalization does not.
-func walk(data []byte) error {
-	d := jsontext.NewDecoder(bytes.NewReader(data))
-	if d.PeekKind() != '{' {
+// check looks at a canonical value for what canonicalization lets pass.
+func check(v jsontext.Value) error {
+	if v.Kind() != '{' {
 		return errors.New("it is no object")
 	}
-	for {
-		t, err := d.ReadToken()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if d.StackDepth() == 0 {
-			if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
-				return errors.New("something follows the object")
+	depth := 0
+	for i := 0; i < len(v); i++ {
+		switch c := v[i]; {
+		case c == '"':
+			for i++; v[i] != '"'; i++ {
+				if v[i] == '\\' {
+					i++
+				}
 			}
-			return nil
-		}
-		if d.StackDepth() > bodyDepthMax {
-			return fmt.Errorf("deeper than %d", bodyDepthMax)
-		}
-		if t.Kind() == '0' {
-			if err := exact(t.String()); err != nil {
+		case c == '{' || c == '[':
+			if depth++; depth > bodyDepthMax {
+				return fmt.Errorf("deeper than %d", bodyDepthMax)
+			}
+		case c == '}' || c == ']':
+			depth--
+		case c == '-' || '0' <= c && c <= '9':
+			n := bytes.IndexAny(v[i:], ",]}")
+			if err := exact(string(v[i : i+n])); err != nil {
 				return err
 			}
+			i += n - 1
 		}
 	}
+	return nil
 }
 
-// exact refuses a number that no double holds, and one whose canonical form is a whole number
-// beyond 2^53: that of 1e20 has no exponent, that of 1e21 has one.
+// largest is the canonical form of the largest double, and of all that is larger.
+const largest = "1.7976931348623157e+308"
+
+// exact refuses a number, in canonical form, that may stand for another one.
 func exact(number string) error {
-	if strings.ContainsAny(number, ".eE") {
-		f, err := strconv.ParseFloat(number, 64)
-		if a := math.Abs(f); err != nil || a > integerMax && a < 1e21 {
-			return fmt.Errorf("%s is beyond 2^53", number)
+	if strings.ContainsAny(number, ".e") {
+		if strings.TrimPrefix(number, "-") == largest {
+			return fmt.Errorf("%s or beyond", number)
 		}
 		return nil
 	}
