@@ -10,6 +10,7 @@ import (
 
 	"github.com/norion/norion/bench"
 	"github.com/norion/norion/cmd/norion/chat"
+	"github.com/norion/norion/control/ledger"
 	"github.com/norion/norion/hw/device"
 	"github.com/norion/norion/hw/plan"
 	"github.com/norion/norion/kv/snapshot"
@@ -67,7 +68,7 @@ func (a *app) exitCode(err error) int {
 		return slices.ContainsFunc(kinds, func(k error) bool { return errors.Is(err, k) })
 	}
 	switch {
-	case is(infer.KindCanceled, store.ErrCanceled, context.Canceled):
+	case is(infer.KindCanceled, store.ErrCanceled, ledger.ErrCanceled, context.Canceled):
 		return exitInterrupted
 	case is(infer.KindTooLong, infer.KindNoMemory, store.ErrNoSpace, device.ErrUnmet,
 		plan.ErrNoFit):
@@ -79,10 +80,11 @@ func (a *app) exitCode(err error) int {
 	case is(store.ErrNetwork, store.ErrUnavailable, store.ErrRefused, store.ErrNoPip,
 		store.ErrTerms, store.ErrDigest):
 		return exitSource
-	case is(infer.KindBusy, infer.KindDeadline, store.ErrLocked):
+	case is(infer.KindBusy, infer.KindDeadline, store.ErrLocked, ledger.ErrLocked,
+		ledger.ErrPending):
 		return exitBusy
-	case is(infer.KindInvalid, device.ErrManifest, device.ErrMachine,
-		plan.ErrWish, plan.ErrMachine, plan.ErrDevice, plan.ErrUnknown):
+	case is(infer.KindInvalid, ledger.ErrInvalid, ledger.ErrOptions, device.ErrManifest,
+		device.ErrMachine, plan.ErrWish, plan.ErrMachine, plan.ErrDevice, plan.ErrUnknown):
 		return exitUsage
 	}
 	if _, ok := errors.AsType[*gguf.Error](err); ok {
@@ -115,6 +117,8 @@ func (a *app) report(err error, args []string) int {
 		kind, field = string(e.Kind), e.Field
 	} else if e, ok := errors.AsType[*store.Error](err); ok {
 		kind = string(e.Kind)
+	} else if e, ok := errors.AsType[*ledger.Error](err); ok {
+		kind, field = string(e.Kind), e.Field
 	} else if e, ok := errors.AsType[*gguf.Error](err); ok {
 		kind, field = e.Kind.Error(), e.Field
 	} else if e, ok := errors.AsType[*snapshot.Error](err); ok {
@@ -165,6 +169,10 @@ func hintOf(err error) string {
 			return e.Hint
 		}
 	case *store.Error:
+		if e.Hint != "" {
+			return e.Hint
+		}
+	case *ledger.Error:
 		if e.Hint != "" {
 			return e.Hint
 		}

@@ -41,8 +41,8 @@ its line. --print-config prints what is in effect and where it comes from, witho
 
 const environmentText = `Variables of the environment:
 
-NORION_HOME      where models and prefixes are kept (default: the user's data directory and,
-                 for prefixes, the cache directory, as XDG says)
+NORION_HOME      where models, prefixes and the record are kept (default: the user's data
+                 directory and, for prefixes, the cache directory, as XDG says)
 NORION_CONFIG    the configuration file; see norion help configuration
 NORION_<FLAG>    a value of a flag that has a heading in norion help run, chat or serve:
                  NORION_THREADS=4, NORION_CTX=8192, NORION_KV_TYPE=q8_0, NORION_TEMP=0

@@ -38,7 +38,7 @@ func (a *app) loadBy(
 	if o.Template == "" {
 		o.Template = m.Template
 	}
-	if o.CacheDir != "" && o.Digest == "" {
+	if (o.CacheDir != "" || f.digest) && o.Digest == "" {
 		if o.Digest, err = a.fileDigest(ctx, m.Path); err != nil {
 			return nil, err
 		}

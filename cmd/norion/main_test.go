@@ -49,7 +49,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "interrupt": interrupt, "add": addModel, "damage": damage,
-			"beside": beside,
+			"beside": beside, "record": record, "edit": edit,
 		},
 	})
 }

@@ -30,6 +30,7 @@ type modelFlags struct {
 	verbose   bool
 
 	sayPlan bool  // though nobody watches
+	digest  bool  // the file's must be known, so that it can be recorded
 	mapped  int64 // bytes that other models of this process map, which no probe sees in use
 }
 

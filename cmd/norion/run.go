@@ -12,6 +12,7 @@ import (
 type runFlags struct {
 	modelFlags
 	requestFlags
+	recordFlags
 	file     string
 	raw      bool
 	logprobs int
@@ -45,6 +46,7 @@ lines. It goes through the model's chat template, or as it is with --raw.`,
 		"log-probabilities of the answer's tokens with `N` alternatives each; -1: none")
 	cmd.Flags().BoolVar(&f.stats, "stats", false, "say on standard error what the answer cost")
 	cmd.Flags().BoolVar(&f.json, "json", false, "one JSON object with the answer and its facts")
+	f.recordFlags.add(cmd.Flags())
 	f.modelFlags.register(cmd)
 	return a.configured(cmd)
 }
@@ -84,6 +86,12 @@ func (a *app) run(ctx context.Context, f *runFlags, args []string) (err error) {
 	if err := r.Validate(); err != nil {
 		return asFlag(err)
 	}
+	record, err := a.openRecorder(ctx, &f.recordFlags, single)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, record.close(a)) }()
+	f.digest = f.record
 	// There is one request: nothing will be cut back, unless it is kept for another, or guessed.
 	o.SmallWindow = !f.kept() && r.KV.Evict == "" && r.Speculate == infer.SpeculateOff
 	b, err := a.load(ctx, args[0], &f.modelFlags, o)
@@ -106,7 +114,11 @@ func (a *app) run(ctx context.Context, f *runFlags, args []string) (err error) {
 			return err
 		}
 	}
-	return a.answer(ctx, b, r, f)
+	recorded := *b
+	if recorded.Backend, err = record.over(b.Backend); err != nil {
+		return err
+	}
+	return a.answer(ctx, &recorded, r, f)
 }
 
 // answer streams one answer. What was generated is printed whatever ends it.

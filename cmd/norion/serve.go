@@ -23,6 +23,7 @@ import (
 type serveFlags struct {
 	modelFlags
 	kvFlags
+	recordFlags
 	listen    listenFlags
 	sequences int
 	keys      bool
@@ -72,6 +73,7 @@ func (f *serveFlags) add(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.origins, "allow-origin", nil,
 		"web `ORIGIN` whose pages may call, as https://chat.example; may be repeated")
 	fs.IntVar(&f.sequences, "sequences", 4, "requests of a model that run at once; others wait")
+	f.recordFlags.add(fs)
 	fs.IntVar(&f.inFlight, "in-flight", 256, "requests at once, waiting ones included")
 	fs.DurationVar(&f.timeout, "timeout", 30*time.Minute, "time that a request may take")
 	fs.DurationVar(&f.drain, "drain", 30*time.Second,
@@ -117,10 +119,17 @@ func (a *app) serve(ctx context.Context, f *serveFlags, refs []string) (err erro
 	if err != nil {
 		return err
 	}
+	record, err := a.openRecorder(ctx, &f.recordFlags, ofSalt)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, record.close(a)) }()
+	f.digest = f.record
 	models, err := a.openModels(ctx, refs, f, engine, &o)
 	if err != nil {
 		return err
 	}
+	models.record = record
 	hide := func() {}
 	defer func() {
 		err = errors.Join(err, models.close())

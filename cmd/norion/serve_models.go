@@ -25,9 +25,10 @@ const modelsMax = 16
 
 // models are the models of a server. It implements httpapi.Models.
 type models struct {
-	pool  *pool.Pool
-	names []string // in the order in which they were given
-	began time.Time
+	pool   *pool.Pool
+	names  []string // in the order in which they were given
+	began  time.Time
+	record *recorder
 
 	changed []string // flags by which they answer in another way than their files alone say
 
@@ -225,7 +226,15 @@ func (m *models) Open(ctx context.Context, name string) (infer.Backend, func(), 
 	if _, ok := errors.AsType[*infer.Error](err); err != nil && !ok { // of the store or the plan
 		err = &infer.Error{Op: "load", Kind: infer.KindModel, Hint: hintOf(err), Err: err}
 	}
-	return b, release, err
+	if err != nil {
+		return nil, nil, err
+	}
+	recorded, err := m.record.over(b)
+	if err != nil {
+		release()
+		return nil, nil, err
+	}
+	return recorded, release, nil
 }
 
 // close unloads all models. No request uses them any more.

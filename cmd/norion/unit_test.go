@@ -45,6 +45,7 @@ func TestExitCodes(t *testing.T) {
 		{kind(infer.KindClosed), exitFailure},
 		{kind(infer.KindLost), exitFailure},
 		{kind(infer.KindMissing), exitFailure},
+		{kind(infer.KindRecord), exitFailure},
 		{kind(infer.KindInternal), exitFailure},
 		{fromStore(store.ErrName), exitModel},
 		{fromStore(store.ErrUnknownModel), exitModel},

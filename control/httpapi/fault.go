@@ -86,6 +86,9 @@ var kindFaults = map[infer.Kind]fault{
 	infer.KindLost: {
 		status: http.StatusServiceUnavailable, code: "engine_lost", retry: retryAfter,
 	},
+	infer.KindRecord: {
+		status: http.StatusServiceUnavailable, code: "record_unavailable", retry: retryAfter,
+	},
 	infer.KindMissing:  {status: http.StatusInternalServerError, code: "native_library_missing"},
 	infer.KindInternal: {status: http.StatusInternalServerError, code: "internal_error"},
 }
@@ -114,7 +117,7 @@ func faultOf(err error) *fault {
 	}
 	f.cause, f.message = err, string(kind)
 	e, ok := errors.AsType[*infer.Error](err)
-	if !ok || f.status == http.StatusInternalServerError {
+	if !ok || f.status == http.StatusInternalServerError || kind == infer.KindRecord {
 		return &f // what is inside may name paths
 	}
 	f.param = e.Field

@@ -302,6 +302,7 @@ func TestKinds(t *testing.T) {
 		infer.KindDeadline:    {504, "deadline_exceeded", false},
 		infer.KindClosed:      {503, "shutting_down", true},
 		infer.KindLost:        {503, "engine_lost", true},
+		infer.KindRecord:      {503, "record_unavailable", true},
 		infer.KindMissing:     {500, "native_library_missing", false},
 		infer.KindInternal:    {500, "internal_error", false},
 		"some new kind":       {500, "internal_error", false},
@@ -320,7 +321,8 @@ func TestKinds(t *testing.T) {
 			code, _ := errorOf(t, w)
 			require.Equal(t, want.code, code)
 			require.Equal(t, want.retry, w.Header().Get("Retry-After") != "", kind)
-			require.Equal(t, want.status == 500, !strings.Contains(w.Body.String(), "secret"), kind)
+			inside := want.status == 500 || kind == infer.KindRecord
+			require.Equal(t, inside, !strings.Contains(w.Body.String(), "secret"), kind)
 		}
 	}
 }

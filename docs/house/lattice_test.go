@@ -24,7 +24,7 @@ runtime/infer < runtime/remote runtime/command runtime/conform
 runtime/infer runtime/gguf runtime/llama kv kv/snapshot < runtime/engine
 hw/clock hw/disk hw/device hw/plan < runtime/engine
 runtime/engine < runtime/worker
-control/event < control/ledger
+control/event hw/disk < control/ledger
 control/ledger < control/gate
 control/event control/stats control/gate runtime/infer < CONTROL
 CONTROL < control/evolve control/trace

@@ -23,6 +23,7 @@ const (
 	KindClosed      Kind = "closed"                 // the backend is closing or closed
 	KindLost        Kind = "engine lost"            // the engine died; a new request may work
 	KindMissing     Kind = "native library missing" // built without llama.cpp
+	KindRecord      Kind = "record unavailable"     // the request could not be recorded
 	KindInternal    Kind = "internal"               // a defect of norion or of the engine
 )
 

@@ -26,8 +26,9 @@ func machine() *server.Server {
 	return s
 }
 
-// answer gives a device the facts of an A100-SXM4-40GB. Its memory runs at 1555 GB/s (NVIDIA A100
-// data sheet): 5120 bits at 1215 MHz, twice.
+// answer gives a device the facts of an A100-SXM4-40GB. Its memory runs at 1555 GB/s, and it does
+// 312e12 operations a second (NVIDIA A100 data sheet): 5120 bits at 1215 MHz, twice, and 6912
+// cores.
 func answer(d *server.Device, i int) {
 	d.GetPciInfoFunc = func() (nvml.PciInfo, nvml.Return) {
 		return nvml.PciInfo{Bus: uint32(i) + 1}, nvml.SUCCESS
@@ -44,6 +45,7 @@ func answer(d *server.Device, i int) {
 		}
 		return 1410, nvml.SUCCESS
 	}
+	d.GetNumGpuCoresFunc = func() (int, nvml.Return) { return 6912, nvml.SUCCESS }
 	d.GetEnforcedPowerLimitFunc = func() (uint32, nvml.Return) { return 400000, nvml.SUCCESS }
 	d.GetMaxPcieLinkGenerationFunc = func() (int, nvml.Return) { return 4, nvml.SUCCESS }
 	d.GetMaxPcieLinkWidthFunc = func() (int, nvml.Return) { return 16, nvml.SUCCESS }
@@ -78,7 +80,8 @@ func TestServer(t *testing.T) {
 	require.Len(t, found, 8)
 	a := found[2]
 	require.InDelta(t, 31.5e9, a.LinkBytesPerSecond, 0.1e9)
-	a.LinkBytesPerSecond = 0
+	require.InEpsilon(t, 312e12, a.FloatOpsPerSecond, 0.005)
+	a.LinkBytesPerSecond, a.FloatOpsPerSecond = 0, 0
 	require.Equal(t, device.Accelerator{
 		Kind: "cuda", Chip: "Mock NVIDIA A100-SXM4-40GB", UUID: s.Devices[2].(*server.Device).UUID,
 		PCI: "0000:03:00.0", TotalBytes: 40455 << 20, FreeBytes: 40455<<20 - 1<<30,
@@ -230,6 +233,7 @@ func TestMIG(t *testing.T) {
 		require.Equal(t, int64(4851<<20), a.TotalBytes)
 		require.Equal(t, int64(4800<<20), a.FreeBytes)
 		require.InDelta(t, 1555.2e9*4851/40455, a.BytesPerSecond, 1e9)
+		require.InEpsilon(t, 312e12*4851/40455, a.FloatOpsPerSecond, 0.005)
 		require.Empty(t, a.Processes)
 	}
 

@@ -123,8 +123,20 @@ func (r *reader) rates(a *device.Accelerator) {
 		return r.dev.GetMaxClockInfo(nvml.CLOCK_SM)
 	})
 	a.ClockHz = float64(clock) * hertz
+	cores, _ := read(r, "cores", "nvmlDeviceGetNumGpuCores", r.dev.GetNumGpuCores)
+	a.FloatOpsPerSecond = coreOps[a.Compute] * float64(cores) * a.ClockHz
 	limit, _ := read(r, "power limit", "nvmlDeviceGetEnforcedPowerLimit", r.dev.GetEnforcedPowerLimit)
 	a.PowerLimitWatts = float64(limit) / milliwatts
+}
+
+// coreOps are the operations of 16-bit multiply-adds that a CUDA core stands for in one clock, by
+// compute capability: those of its tensor cores where it has some, without sparsity. They give the
+// rates of NVIDIA's data sheets: 125e12 a second for a V100 (5120 cores at 1530 MHz), 65e12 for a
+// T4, 312e12 for an A100, 125e12 for an A10, 121e12 for an L4, 989e12 for an H100 SXM at 1830 MHz,
+// 2250e12 for a B200, 419e12 for an RTX 5090.
+var coreOps = map[string]float64{
+	"6.0": 4, "6.1": 2, "7.0": 16, "7.2": 16, "7.5": 16, "8.0": 32, "8.6": 8, "8.7": 16, "8.9": 8,
+	"9.0": 32, "10.0": 64, "10.3": 64, "12.0": 8, "12.1": 8,
 }
 
 // laneBytesPerSecond is the rate of one PCIe lane by generation, behind its line code (8b/10b, from
@@ -210,8 +222,10 @@ func (r *reader) instances(whole device.Accelerator) []device.Accelerator {
 			a.Chip = name
 		}
 		r.memory(&a, dev)
-		if whole.TotalBytes > 0 { // it has as much of the memory's rate as of the memory
-			a.BytesPerSecond *= min(1, float64(a.TotalBytes)/float64(whole.TotalBytes))
+		if whole.TotalBytes > 0 { // it has as much of the rates as of the memory
+			share := min(1, float64(a.TotalBytes)/float64(whole.TotalBytes))
+			a.BytesPerSecond *= share
+			a.FloatOpsPerSecond *= share
 		}
 		out = append(out, a)
 	}
