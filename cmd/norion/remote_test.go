@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"testing"
@@ -14,7 +16,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/norion/norion/bench"
+	"github.com/norion/norion/control/httpapi"
 	"github.com/norion/norion/runtime/conform"
+	"github.com/norion/norion/runtime/conform/conformtest"
+	"github.com/norion/norion/runtime/infer"
 	"github.com/norion/norion/runtime/remote"
 	"github.com/norion/norion/runtime/store/storetest"
 )
@@ -27,6 +32,47 @@ func declared(r conform.Report) (out []string) {
 		}
 	}
 	return out
+}
+
+// madeUp serves the made-up model of the conformance suite as norion serve would.
+type madeUp struct{ *conformtest.Model }
+
+func (m madeUp) List() []httpapi.Model {
+	info := m.Info()
+	return []httpapi.Model{{Name: info.Model, Created: testEpoch, Info: &info}}
+}
+
+func (m madeUp) Open(_ context.Context, name string) (infer.Backend, func(), error) {
+	if name != m.Info().Model {
+		return nil, nil, httpapi.ErrNoModel
+	}
+	return m, func() {}, nil
+}
+
+// serveMadeUp gives the address of a made-up model.
+func serveMadeUp(m *conformtest.Model) (url string, stop func(), err error) {
+	s, err := httpapi.New(httpapi.Options{
+		Models: madeUp{m}, Now: time.Now, Logger: slog.New(slog.DiscardHandler),
+		Hosts: []string{"127.0.0.1"},
+	})
+	if err != nil {
+		return "", nil, err
+	}
+	h := httptest.NewServer(s)
+	return h.URL, h.Close, nil
+}
+
+// TestRemoteMadeUp has a made-up model pass the suite behind norion's own handler.
+func TestRemoteMadeUp(t *testing.T) {
+	t.Parallel()
+	url, stop, err := serveMadeUp(conformtest.New())
+	require.NoError(t, err)
+	t.Cleanup(stop)
+	b, err := remote.Open(t.Context(), remote.Options{URL: url})
+	require.NoError(t, err)
+	r := conform.Test(t, b, conform.Options{})
+	require.True(t, r.Passed())
+	require.Equal(t, []string{"logprobs", "score", "count tokens", "schema", "tools"}, declared(r))
 }
 
 // TestRemoteNorion has another norion pass the conformance suite over HTTP.

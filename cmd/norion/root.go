@@ -37,8 +37,8 @@ func (a *app) newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(flagFault)
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.AddCommand(a.newRun(), a.newChat(), a.newPull(), a.newList(), a.newShow(), a.newRemove(),
-		a.newServe(), a.newKeys(), a.newPlan(), a.newCache(), a.newDevices(), a.newBench(),
-		a.newVersion(), a.newWorker())
+		a.newServe(), a.newKeys(), a.newBackends(), a.newPlan(), a.newCache(), a.newDevices(),
+		a.newBench(), a.newVersion(), a.newWorker())
 	for _, cmd := range root.Commands() {
 		if strings.Contains(cmd.Use, "MODEL") || strings.Contains(cmd.Use, "NAME") {
 			cmd.ValidArgsFunction = a.completeModel
