@@ -16,7 +16,9 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/norion/norion/runtime/conform/conformtest"
 	"github.com/norion/norion/runtime/gguf/gguftest"
+	"github.com/norion/norion/runtime/infer"
 	"github.com/norion/norion/runtime/store"
 	"github.com/norion/norion/runtime/store/storetest"
 )
@@ -45,6 +47,19 @@ func TestScripts(t *testing.T) {
 			env.Setenv("SMOLLM2", smollm2)
 			env.Setenv("LONG", strings.Repeat("a word ", 40)[:260])
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // or each of them waits a second
+			for name, m := range map[string]*conformtest.Model{
+				"SOUND": conformtest.New(), "FAULTY": {
+					About:  conformtest.Everything(),
+					Before: func(r *infer.Request) { r.MaxTokens++ },
+				},
+			} {
+				url, stop, err := serveMadeUp(m)
+				if err != nil {
+					return err
+				}
+				env.Defer(stop)
+				env.Setenv(name, url)
+			}
 			return writeModels(env.WorkDir)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

@@ -38,7 +38,8 @@ func (a *app) newRoot() *cobra.Command {
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.AddCommand(a.newRun(), a.newChat(), a.newPull(), a.newList(), a.newShow(), a.newRemove(),
 		a.newServe(), a.newPs(), a.newTop(), a.newLogs(), a.newStop(), a.newKeys(), a.newLedger(),
-		a.newPlan(), a.newCache(), a.newDevices(), a.newBench(), a.newVersion(), a.newWorker())
+		a.newBackends(), a.newPlan(), a.newCache(), a.newDevices(), a.newBench(), a.newVersion(),
+		a.newWorker())
 	for _, cmd := range root.Commands() {
 		if strings.Contains(cmd.Use, "MODEL") || strings.Contains(cmd.Use, "NAME") {
 			cmd.ValidArgsFunction = a.completeModel

@@ -17,8 +17,8 @@ import (
 	"github.com/norion/norion/runtime/infer"
 )
 
-// command runs a command line in the home of a server.
-func command(t *testing.T, home string, args ...string) (code int, stdout, stderr string) {
+// commandLine runs a command line in the home of a server.
+func commandLine(t *testing.T, home string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, err bytes.Buffer
 	code = newApp(home, &out, &err).main(t.Context(), args)
@@ -34,7 +34,7 @@ func TestServersSeen(t *testing.T) {
 		b.Backend, err = openEngine(ctx, o)
 		return b, err
 	}, "--drain", "1h")
-	code, out, stderr := command(t, s.home, "ps")
+	code, out, stderr := commandLine(t, s.home, "ps")
 	require.Zero(t, code, stderr)
 	require.Regexp(t, `^ID +PID +ADDRESS +UP +REQUESTS +MODELS\n`+
 		`[0-9a-f]{8} +\d+ +`+s.url+` .* letters\n$`, out)
@@ -48,7 +48,7 @@ func TestServersSeen(t *testing.T) {
 		answered <- body
 	}()
 	<-b.asked
-	_, out, _ = command(t, s.home, "ps", "--json")
+	_, out, _ = commandLine(t, s.home, "ps", "--json")
 	var seen serversJSON
 	require.NoError(t, json.Unmarshal([]byte(out), &seen))
 	require.Len(t, seen.Servers, 1)
@@ -58,12 +58,12 @@ func TestServersSeen(t *testing.T) {
 	path := absolute(filepath.Join(s.home, "letters.gguf"))
 	require.Equal(t, servers.Model{Name: "letters", Path: path}, m)
 
-	code, _, stderr = command(t, s.home, "stop", id, "--timeout", "1ms")
+	code, _, stderr = commandLine(t, s.home, "stop", id, "--timeout", "1ms")
 	require.Equal(t, exitBusy, code, "its answer has not ended")
 	require.Contains(t, stderr, "hint: wait longer with --timeout")
 	stopped := make(chan string, 1)
 	go func() {
-		_, out, stderr := command(t, s.home, "stop")
+		_, out, stderr := commandLine(t, s.home, "stop")
 		stopped <- out + stderr
 	}()
 	close(b.end)
@@ -72,14 +72,14 @@ func TestServersSeen(t *testing.T) {
 	require.Zero(t, <-s.code, s.err)
 
 	for _, args := range [][]string{{"logs"}, {"logs", id}, {"logs", "-f", id}} {
-		code, out, stderr = command(t, s.home, args...)
+		code, out, stderr = commandLine(t, s.home, args...)
 		require.Zero(t, code, stderr)
 		require.Contains(t, out, `INFO  request request=req_`)
 		require.Contains(t, out, `status=200`)
 		require.Contains(t, out, "the server ends")
 		require.NotContains(t, out, "secret")
 	}
-	_, out, _ = command(t, s.home, "logs", "--json", "-n", "1")
+	_, out, _ = commandLine(t, s.home, "logs", "--json", "-n", "1")
 	require.True(t, json.Valid([]byte(out)), out)
 	require.NotContains(t, s.err.String(), "request=", "it is on standard error with --verbose")
 }
@@ -92,10 +92,10 @@ func TestServersFigures(t *testing.T) {
 	require.Equal(t, 200, code, body)
 	var out string
 	require.Eventually(t, func() bool { // within a second
-		_, out, _ = command(t, s.home, "top", "--json")
+		_, out, _ = commandLine(t, s.home, "top", "--json")
 		return strings.Contains(out, `"answer_tokens": 3`)
 	}, time.Minute, 50*time.Millisecond)
-	_, out, _ = command(t, s.home, "top", "--once")
+	_, out, _ = commandLine(t, s.home, "top", "--once")
 	require.Regexp(t, `(?m)^[0-9a-f]{8} +letters +0 +0 +0 .* \d+ ms +\d+ ms +`, out)
 	s.end()
 }
@@ -121,7 +121,7 @@ func TestServersNone(t *testing.T) {
 		{exitUsage, "", "no such log", []string{"logs", "../x"}},
 		{exitUsage, "", "an ID", []string{"logs", "a", "b"}},
 	} {
-		code, out, stderr := command(t, home, c.args...)
+		code, out, stderr := commandLine(t, home, c.args...)
 		require.Equal(t, c.code, code, "%s: %s", c.args, stderr)
 		require.Equal(t, c.out, out, c.args)
 		require.Contains(t, stderr, c.says, c.args)
@@ -134,12 +134,12 @@ func TestServersApart(t *testing.T) {
 	t.Parallel()
 	home := t.TempDir()
 	first, second := serveAt(t, home, nil), serveAt(t, home, nil)
-	code, _, stderr := command(t, home, "stop")
+	code, _, stderr := commandLine(t, home, "stop")
 	require.Equal(t, exitUsage, code)
 	require.Contains(t, stderr, "2 servers run")
-	_, _, stderr = command(t, home, "stop", "0123")
+	_, _, stderr = commandLine(t, home, "stop", "0123")
 	require.Contains(t, stderr, `no server "0123" runs`)
-	code, out, stderr := command(t, home, "stop", "--all")
+	code, out, stderr := commandLine(t, home, "stop", "--all")
 	require.Zero(t, code, stderr)
 	require.Equal(t, 2, strings.Count(out, "stopped "))
 	require.Zero(t, <-first.code)

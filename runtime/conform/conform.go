@@ -1,6 +1,6 @@
-// Package conform holds one executed conformance suite for every infer.Backend, the manifest that
-// says what a backend is, and the receipt that binds the outcome of the suite to the manifest. It
-// knows a backend only by its interface: no engine, network, file or process.
+// Package conform owns the one executed conformance suite for every infer.Backend, the manifest
+// that says what a backend is, and the receipt that binds the outcome of the suite to the manifest.
+// It must not know more of a backend than its interface: no engine, network, file or process.
 package conform
 
 import (

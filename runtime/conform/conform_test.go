@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/norion/norion/runtime/conform"
+	"github.com/norion/norion/runtime/conform/conformtest"
 	"github.com/norion/norion/runtime/infer"
 )
 
@@ -25,7 +26,7 @@ func named(r conform.Report, o conform.Outcome) (out []string) {
 
 func TestConforms(t *testing.T) {
 	t.Parallel()
-	r := conform.Test(t, newFake(), conform.Options{})
+	r := conform.Test(t, conformtest.New(), conform.Options{})
 	require.True(t, r.Passed())
 	require.Empty(t, named(r, conform.Skipped))
 }
@@ -34,7 +35,7 @@ func TestConforms(t *testing.T) {
 // must be no check that nothing breaks.
 func TestBroken(t *testing.T) {
 	t.Parallel()
-	all, err := conform.Run(t.Context(), newFake(), conform.Options{})
+	all, err := conform.Run(t.Context(), conformtest.New(), conform.Options{})
 	require.NoError(t, err)
 	untried := map[string]bool{}
 	for _, x := range all.Results {
@@ -46,7 +47,7 @@ func TestBroken(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := newFake()
+			f := conformtest.New()
 			c.breaks(f)
 			r, err := conform.Run(t.Context(), f, conform.Options{})
 			require.NoError(t, err)
@@ -92,8 +93,8 @@ func TestSkipped(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := newFake()
-			c.takes(&f.info)
+			f := conformtest.New()
+			c.takes(&f.About)
 			r, err := conform.Run(t.Context(), f, conform.Options{})
 			require.NoError(t, err)
 			require.Empty(t, r.Failures())
@@ -108,8 +109,8 @@ func TestHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		forever := make(chan struct{})
-		f := newFake()
-		f.embed = func([][]float32) { <-forever }
+		f := conformtest.New()
+		f.Embedded = func([][]float32) { <-forever }
 		r, err := conform.Run(t.Context(), f, conform.Options{CheckTime: time.Minute})
 		require.NoError(t, err)
 		failed := r.Failures()
@@ -124,15 +125,15 @@ func TestHangs(t *testing.T) {
 func TestCanceled(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
-	f := newFake()
-	f.tokens = func(all []infer.Token) []infer.Token { cancel(); return all }
+	f := conformtest.New()
+	f.Tokenized = func(all []infer.Token) []infer.Token { cancel(); return all }
 	r, err := conform.Run(ctx, f, conform.Options{})
 	require.ErrorIs(t, err, context.Canceled)
 	require.False(t, r.Passed(), "a part is no pass")
 }
 
 func ExampleRun() {
-	report, err := conform.Run(context.Background(), newFake(), conform.Options{})
+	report, err := conform.Run(context.Background(), conformtest.New(), conform.Options{})
 	fmt.Println(report.Passed(), err)
 	// Output: true <nil>
 }

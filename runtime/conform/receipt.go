@@ -51,7 +51,7 @@ func (r *Receipt) Check(m *Manifest, now time.Time) error {
 	refuse := func(why error, format string, args ...any) error {
 		return &infer.Error{
 			Op: "receipt", Kind: infer.KindUnsupported, Field: m.Name,
-			Hint: "norion backends test " + m.Name,
+			Hint: "norion backends check " + m.Name,
 			Err:  fmt.Errorf("%w: %s", why, fmt.Sprintf(format, args...)),
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/norion/norion/runtime/conform"
+	"github.com/norion/norion/runtime/conform/conformtest"
 	"github.com/norion/norion/runtime/infer"
 )
 
@@ -16,13 +17,13 @@ var noon = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
 
 func manifest() conform.Manifest {
 	return conform.NewManifest("lab", conform.Reached{URL: "http://127.0.0.1:1"},
-		conform.LifecycleExternal, everything)
+		conform.LifecycleExternal, conformtest.Everything())
 }
 
 // issued is a receipt of a fake that may be broken.
-func issued(t testing.TB, breaks func(*fake)) (conform.Manifest, conform.Receipt) {
+func issued(t testing.TB, breaks func(*conformtest.Model)) (conform.Manifest, conform.Receipt) {
 	t.Helper()
-	f, m := newFake(), manifest()
+	f, m := conformtest.New(), manifest()
 	breaks(f)
 	report, err := conform.Run(t.Context(), f, conform.Options{})
 	require.NoError(t, err)
@@ -33,8 +34,8 @@ func issued(t testing.TB, breaks func(*fake)) (conform.Manifest, conform.Receipt
 
 func TestReceipt(t *testing.T) {
 	t.Parallel()
-	m, good := issued(t, func(*fake) {})
-	_, bad := issued(t, func(f *fake) { f.count = 1 })
+	m, good := issued(t, func(*conformtest.Model) {})
+	_, bad := issued(t, func(f *conformtest.Model) { f.Count = 1 })
 	for name, c := range map[string]struct {
 		change func(*conform.Manifest, *conform.Receipt)
 		at     time.Duration
@@ -87,20 +88,23 @@ func TestReceipt(t *testing.T) {
 				return
 			}
 			require.Equal(t, infer.KindUnsupported, infer.KindOf(err))
-			require.Equal(t, "norion backends test lab", infer.HintOf(err))
+			require.Equal(t, "norion backends check lab", infer.HintOf(err))
 		})
 	}
-	t.Run("written and read", func(t *testing.T) {
-		t.Parallel()
-		data, err := json.Marshal(good)
-		require.NoError(t, err)
-		back, err := conform.ParseReceipt(data)
-		require.NoError(t, err)
-		require.Equal(t, good, back)
-		_, err = conform.ParseReceipt([]byte(strings.Replace(string(data), `"version":1`,
-			`"version":2`, 1)))
-		require.ErrorIs(t, err, infer.KindInvalid)
-	})
+}
+
+// TestReceiptText: what is written is read as the same, and another version is refused.
+func TestReceiptText(t *testing.T) {
+	t.Parallel()
+	_, good := issued(t, func(*conformtest.Model) {})
+	data, err := json.Marshal(good)
+	require.NoError(t, err)
+	back, err := conform.ParseReceipt(data)
+	require.NoError(t, err)
+	require.Equal(t, good, back)
+	_, err = conform.ParseReceipt([]byte(strings.Replace(string(data), `"version":1`,
+		`"version":2`, 1)))
+	require.ErrorIs(t, err, infer.KindInvalid)
 }
 
 func TestManifest(t *testing.T) {
@@ -158,7 +162,7 @@ func FuzzManifest(f *testing.F) {
 
 // FuzzReceipt wants errors, never a panic, also of the check that follows.
 func FuzzReceipt(f *testing.F) {
-	_, r := issued(f, func(*fake) {})
+	_, r := issued(f, func(*conformtest.Model) {})
 	data, err := json.Marshal(r)
 	require.NoError(f, err)
 	f.Add(data)

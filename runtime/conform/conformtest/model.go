@@ -1,4 +1,6 @@
-package conform_test
+// Package conformtest owns a made-up model that passes the conformance suite, for tests of what
+// lies between a caller and a model. It must not know any other backend.
+package conformtest
 
 import (
 	"bytes"
@@ -16,73 +18,80 @@ import (
 	"github.com/norion/norion/runtime/infer"
 )
 
-// fake is a backend that conforms: a made-up model whose tokens are bytes. Each token is drawn from
-// a distribution that a hash of the text before it gives. Its fields break one promise each.
-type fake struct {
-	info infer.Info
+// Model is a backend that conforms: a made-up model whose tokens are bytes. Each token is drawn
+// from a distribution that a hash of the text before it gives. Its fields break one promise each,
+// and are set before it is used.
+type Model struct {
+	About infer.Info // what Info gives
 
-	change func(*infer.Chunk)                // each chunk
-	end    func(*infer.Final)                // the last one
-	before func(*infer.Request)              // what runs is not what was asked
-	err    func(error) error                 // each error
-	score  func(*infer.Scores)               //
-	embed  func([][]float32)                 //
-	tokens func([]infer.Token) []infer.Token //
-	closed func(*fake) error                 // what Close does instead
-	deaf   bool                              // ctx and Close end nothing that runs
-	count  int                               // added to CountTokens
-	keeps  bool                              // loops that are left keep their sequence
+	Change    func(*infer.Chunk)                // each chunk
+	End       func(*infer.Final)                // the last one
+	Before    func(*infer.Request)              // what runs is not what was asked
+	Err       func(error) error                 // each error
+	Scored    func(*infer.Scores)               // what Score gives
+	Embedded  func([][]float32)                 // what Embed gives
+	Tokenized func([]infer.Token) []infer.Token // what Tokenize gives
+	Closing   func(*Model) error                // what Close does instead
+	Deaf      bool                              // ctx and Close end nothing that runs
+	Count     int                               // added to CountTokens
+	Keeps     bool                              // loops that are left keep their sequence
+	Runs      atomic.Int64                      // for Before to count with
 
 	mu   sync.Mutex
 	off  chan struct{} // closed by Close; nil until first used
-	runs atomic.Int64
 	kept atomic.Int64
 }
 
-// everything is what the fake can do.
-var everything = infer.Info{
-	Model: "bytes", Engine: "fake 1", Vocabulary: 256, EmbeddingSize: 4, ContextTokens: 1024,
-	Sequences: 4, Abilities: infer.Abilities{
-		Generate: true, Chat: true, Tools: true, Grammar: true, Score: true, Embed: true,
-	},
-}
-
-func newFake() *fake { return &fake{info: everything} }
-
-func (f *fake) Info() infer.Info { return f.info }
-
-func (f *fake) gone() chan struct{} {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.off == nil {
-		f.off = make(chan struct{})
+// Everything is what the model can do.
+func Everything() infer.Info {
+	return infer.Info{
+		Model: "bytes", Engine: "fake 1", Vocabulary: 256, EmbeddingSize: 4, ContextTokens: 1024,
+		Sequences: 4, Abilities: infer.Abilities{
+			Generate: true, Chat: true, Tools: true, Grammar: true, Score: true, Embed: true,
+		},
 	}
-	return f.off
 }
 
-func (f *fake) open() error {
+// New gives a model that keeps all promises.
+func New() *Model { return &Model{About: Everything()} }
+
+// Info implements infer.Backend.
+func (m *Model) Info() infer.Info { return m.About }
+
+// Gone is closed once the model is. Whoever replaces Close closes it.
+func (m *Model) Gone() chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.off == nil {
+		m.off = make(chan struct{})
+	}
+	return m.off
+}
+
+func (m *Model) open() error {
 	select {
-	case <-f.gone():
+	case <-m.Gone():
 		return &infer.Error{Op: "fake", Kind: infer.KindClosed}
 	default:
 		return nil
 	}
 }
 
-func (f *fake) Close() error {
-	if f.closed != nil {
-		return f.closed(f)
+// Close implements infer.Backend.
+func (m *Model) Close() error {
+	if m.Closing != nil {
+		return m.Closing(m)
 	}
-	if f.open() == nil {
-		close(f.gone())
+	if m.open() == nil {
+		close(m.Gone())
 	}
 	return nil
 }
 
 // fail changes an error as the test says.
-func (f *fake) fail(err error) error {
-	if err != nil && f.err != nil {
-		return f.err(err)
+func (m *Model) fail(err error) error {
+	if err != nil && m.Err != nil {
+		return m.Err(err)
 	}
 	return err
 }
@@ -142,28 +151,29 @@ func pick(dist []float64, s infer.Sampling, r *rand.Rand) int {
 	return best
 }
 
-func (f *fake) Generate(ctx context.Context, r infer.Request) iter.Seq2[infer.Chunk, error] {
+// Generate implements infer.Backend. A chunk comes for each token.
+func (m *Model) Generate(ctx context.Context, r infer.Request) iter.Seq2[infer.Chunk, error] {
 	return func(yield func(infer.Chunk, error) bool) {
 		err := r.Validate()
 		if err == nil {
-			if f.before != nil {
-				f.before(&r)
+			if m.Before != nil {
+				m.Before(&r)
 			}
-			err = f.run(ctx, &r, func(c infer.Chunk) bool {
-				if f.change != nil {
-					f.change(&c)
+			err = m.run(ctx, &r, func(c infer.Chunk) bool {
+				if m.Change != nil {
+					m.Change(&c)
 				}
-				if c.Final != nil && f.end != nil {
-					f.end(c.Final)
+				if c.Final != nil && m.End != nil {
+					m.End(c.Final)
 				}
 				return yield(c, nil)
 			})
 		}
 		switch {
 		case errors.Is(err, errLeft):
-			f.kept.Add(1)
+			m.kept.Add(1)
 		case err != nil:
-			yield(infer.Chunk{}, f.fail(err))
+			yield(infer.Chunk{}, m.fail(err))
 		}
 	}
 }
@@ -179,15 +189,15 @@ func prompt(r *infer.Request) string {
 	return text
 }
 
-func (f *fake) refuse(r *infer.Request, text string) error {
-	a := f.info.Abilities
+func (m *Model) refuse(r *infer.Request, text string) error {
+	a := m.About.Abilities
 	no := func(field string) error {
 		return &infer.Error{Op: "generate", Kind: infer.KindUnsupported, Field: field}
 	}
 	switch {
-	case f.open() != nil:
-		return f.open()
-	case f.keeps && f.kept.Load() >= 4:
+	case m.open() != nil:
+		return m.open()
+	case m.Keeps && m.kept.Load() >= 4:
 		return &infer.Error{Op: "generate", Kind: infer.KindBusy}
 	case !a.Generate:
 		return no("")
@@ -197,24 +207,24 @@ func (f *fake) refuse(r *infer.Request, text string) error {
 		return no("tools")
 	case len(r.Constraint.Schema) > 0 && !a.Grammar:
 		return no("schema")
-	case f.info.ContextTokens > 0 && len(text) >= f.info.ContextTokens:
+	case m.About.ContextTokens > 0 && len(text) >= m.About.ContextTokens:
 		return &infer.Error{Op: "generate", Kind: infer.KindTooLong, Field: "prompt"}
 	case !r.Deadline.IsZero() && time.Now().After(r.Deadline):
 		return &infer.Error{Op: "generate", Kind: infer.KindDeadline}
-	case r.KV.NoReuse && f.info.Architecture == "reuses":
+	case r.KV.NoReuse && m.About.Architecture == "reuses":
 		return no("kv.no_reuse")
-	case r.Logprobs && f.info.Architecture == "no logprobs":
+	case r.Logprobs && m.About.Architecture == "no logprobs":
 		return no("logprobs")
-	case r.KV.Deterministic && f.info.Architecture == "no determinism":
+	case r.KV.Deterministic && m.About.Architecture == "no determinism":
 		return no("kv.deterministic")
 	}
 	return nil
 }
 
 // run computes one answer, a chunk for each token.
-func (f *fake) run(ctx context.Context, r *infer.Request, yield func(infer.Chunk) bool) error {
+func (m *Model) run(ctx context.Context, r *infer.Request, yield func(infer.Chunk) bool) error {
 	text := prompt(r)
-	if err := f.refuse(r, text); err != nil {
+	if err := m.refuse(r, text); err != nil {
 		return err
 	}
 	u := infer.Usage{PromptTokens: len(text), Computed: len(text)}
@@ -224,12 +234,12 @@ func (f *fake) run(ctx context.Context, r *infer.Request, yield func(infer.Chunk
 	fixed := ""
 	switch {
 	case len(r.Tools) > 0 && r.ToolChoice == infer.ToolRequired:
-		return f.call(final, u, yield)
+		return m.call(final, u, yield)
 	case len(r.Constraint.Schema) > 0:
 		fixed = `{"wet":true}`
 	}
 	for u.CompletionTokens < r.MaxTokens {
-		if err := f.ended(ctx); err != nil {
+		if err := m.ended(ctx); err != nil {
 			return err
 		}
 		dist := distribution(text)
@@ -248,12 +258,12 @@ func (f *fake) run(ctx context.Context, r *infer.Request, yield func(infer.Chunk
 		if stop := met(answer, r.Stop); stop != "" {
 			final.Reason, final.Stop = infer.FinishStop, stop
 			final.Answer.Content = strings.TrimSuffix(answer, stop)
-			return f.finish(final, u, infer.Chunk{Tokens: 1}, yield)
+			return m.finish(final, u, infer.Chunk{Tokens: 1}, yield)
 		}
 		final.Answer.Content = answer
 		if len(r.Constraint.Schema) > 0 && fixed == "" {
 			final.Reason = infer.FinishStop
-			return f.finish(final, u, c, yield)
+			return m.finish(final, u, c, yield)
 		}
 		if len(r.Stop) > 0 { // held back, as the rest may begin a stop text
 			c.Text = ""
@@ -262,17 +272,17 @@ func (f *fake) run(ctx context.Context, r *infer.Request, yield func(infer.Chunk
 			return errLeft
 		}
 	}
-	return f.finish(final, u, infer.Chunk{}, yield)
+	return m.finish(final, u, infer.Chunk{}, yield)
 }
 
 // ended is why a request must end now.
-func (f *fake) ended(ctx context.Context) error {
-	if f.deaf {
+func (m *Model) ended(ctx context.Context) error {
+	if m.Deaf {
 		return nil
 	}
 	switch ctx.Err() {
 	case nil:
-		return f.open()
+		return m.open()
 	case context.DeadlineExceeded:
 		return &infer.Error{Op: "generate", Kind: infer.KindDeadline, Err: ctx.Err()}
 	}
@@ -289,7 +299,7 @@ func met(answer string, stops []string) string {
 }
 
 // finish gives the last chunk. With stop texts the whole answer comes in it.
-func (f *fake) finish(
+func (m *Model) finish(
 	final *infer.Final, u infer.Usage, c infer.Chunk, yield func(infer.Chunk) bool,
 ) error {
 	final.Usage, c.Final = u, final
@@ -302,21 +312,22 @@ func (f *fake) finish(
 	return nil
 }
 
-func (f *fake) call(final *infer.Final, u infer.Usage, yield func(infer.Chunk) bool) error {
+func (m *Model) call(final *infer.Final, u infer.Usage, yield func(infer.Chunk) bool) error {
 	call := infer.ToolCall{ID: "1", Name: "weather", Arguments: `{"city":"Rome"}`}
 	final.Reason, final.Answer.ToolCalls = infer.FinishTools, []infer.ToolCall{call}
 	u.CompletionTokens = 1
-	return f.finish(final, u, infer.Chunk{Tokens: 1, ToolCalls: []infer.ToolCallDelta{
+	return m.finish(final, u, infer.Chunk{Tokens: 1, ToolCalls: []infer.ToolCallDelta{
 		{ID: call.ID, Name: call.Name, Arguments: call.Arguments},
 	}}, yield)
 }
 
-func (f *fake) Score(_ context.Context, r infer.ScoreRequest) (out infer.Scores, err error) {
-	if err := errors.Join(r.Validate(), f.open()); err != nil {
-		return out, f.fail(err)
+// Score implements infer.Backend.
+func (m *Model) Score(_ context.Context, r infer.ScoreRequest) (out infer.Scores, err error) {
+	if err := errors.Join(r.Validate(), m.open()); err != nil {
+		return out, m.fail(err)
 	}
-	if !f.info.Abilities.Score {
-		return out, f.fail(&infer.Error{Op: "score", Kind: infer.KindUnsupported})
+	if !m.About.Abilities.Score {
+		return out, m.fail(&infer.Error{Op: "score", Kind: infer.KindUnsupported})
 	}
 	for i := range len(r.Text) {
 		at := strings.IndexByte(letters, r.Text[i])
@@ -324,18 +335,19 @@ func (f *fake) Score(_ context.Context, r infer.ScoreRequest) (out infer.Scores,
 		out.Tokens = append(out.Tokens, l)
 		out.Sum += float64(l.Logprob)
 	}
-	if f.score != nil {
-		f.score(&out)
+	if m.Scored != nil {
+		m.Scored(&out)
 	}
 	return out, nil
 }
 
-func (f *fake) Embed(_ context.Context, texts []string) ([][]float32, error) {
-	if err := f.open(); err != nil {
-		return nil, f.fail(err)
+// Embed implements infer.Backend.
+func (m *Model) Embed(_ context.Context, texts []string) ([][]float32, error) {
+	if err := m.open(); err != nil {
+		return nil, m.fail(err)
 	}
-	if !f.info.Abilities.Embed {
-		return nil, f.fail(&infer.Error{Op: "embed", Kind: infer.KindUnsupported})
+	if !m.About.Abilities.Embed {
+		return nil, m.fail(&infer.Error{Op: "embed", Kind: infer.KindUnsupported})
 	}
 	out := make([][]float32, len(texts))
 	for i, t := range texts {
@@ -345,28 +357,30 @@ func (f *fake) Embed(_ context.Context, texts []string) ([][]float32, error) {
 			out[i] = append(out[i], float32(x/length))
 		}
 	}
-	if f.embed != nil {
-		f.embed(out)
+	if m.Embedded != nil {
+		m.Embedded(out)
 	}
 	return out, nil
 }
 
-func (f *fake) Tokenize(_ context.Context, text string, _ infer.TokenizeOptions) (
+// Tokenize implements infer.Backend: a token is a byte.
+func (m *Model) Tokenize(_ context.Context, text string, _ infer.TokenizeOptions) (
 	out []infer.Token, err error,
 ) {
-	if err := f.open(); err != nil {
-		return nil, f.fail(err)
+	if err := m.open(); err != nil {
+		return nil, m.fail(err)
 	}
 	for _, b := range []byte(text) {
 		out = append(out, infer.Token{ID: infer.TokenID(b), Text: []byte{b}})
 	}
-	if f.tokens != nil {
-		out = f.tokens(out)
+	if m.Tokenized != nil {
+		out = m.Tokenized(out)
 	}
 	return out, nil
 }
 
-func (f *fake) Detokenize(_ context.Context, tokens []infer.TokenID) ([]byte, error) {
+// Detokenize implements infer.Detokenizer.
+func (m *Model) Detokenize(_ context.Context, tokens []infer.TokenID) ([]byte, error) {
 	var b bytes.Buffer
 	for _, t := range tokens {
 		b.WriteByte(byte(t))
@@ -374,6 +388,7 @@ func (f *fake) Detokenize(_ context.Context, tokens []infer.TokenID) ([]byte, er
 	return b.Bytes(), nil
 }
 
-func (f *fake) CountTokens(_ context.Context, r infer.Request) (int, error) {
-	return len(prompt(&r)) + f.count, nil
+// CountTokens implements infer.Counter.
+func (m *Model) CountTokens(_ context.Context, r infer.Request) (int, error) {
+	return len(prompt(&r)) + m.Count, nil
 }
