@@ -119,7 +119,7 @@ its place, sealed texts and projections. The exit code is 1 when anything is wro
 		RunE: a.ran(func(cmd *cobra.Command, _ []string) error {
 			return a.readLedger(cmd.Context(), f, func(r *ledger.Reader) error {
 				report, err := r.Verify(cmd.Context())
-				return errors.Join(a.printReport(report, f.json), err)
+				return errors.Join(a.printLedgerReport(report, f.json), err)
 			})
 		}),
 	}
@@ -127,7 +127,7 @@ its place, sealed texts and projections. The exit code is 1 when anything is wro
 	return cmd
 }
 
-func (a *app) printReport(r ledger.Report, asJSON bool) error {
+func (a *app) printLedgerReport(r ledger.Report, asJSON bool) error {
 	if asJSON {
 		return writeJSON(a.out, r)
 	}

@@ -74,7 +74,7 @@ text that is forgotten later can still be opened in a copy with keys.`,
 				if err != nil && !errors.Is(err, ledger.ErrDamaged) {
 					return err
 				}
-				return errors.Join(a.printReport(report, f.json), err)
+				return errors.Join(a.printLedgerReport(report, f.json), err)
 			})
 		}),
 	}
