@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/norion/norion/runtime/conform/conformtest"
@@ -35,9 +36,9 @@ var broken = map[string]struct {
 	},
 	"a lost piece": {
 		func(f *conformtest.Model) {
-			n := 0
+			var n atomic.Int64 // requests run at once
 			f.Change = func(c *infer.Chunk) {
-				if n++; n%7 == 3 && c.Final == nil && len(c.Logprobs) == 0 {
+				if n.Add(1)%7 == 3 && c.Final == nil && len(c.Logprobs) == 0 {
 					c.Text = ""
 				}
 			}
